@@ -1,0 +1,208 @@
+"""The configuration of a node: a tree of frozen models, read from TOML, with all faults reported at once.
+
+A component gets only its own node of the tree. Passwords are `SecretStr`: they print as stars, wherever they go.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from ha_canal.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_ADDRESS = re.compile(r"[^:\s/]+:\d{1,5}", re.ASCII)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value) or not int(value.rpartition(":")[2]) < 65536:
+        raise ValueError("must be host:port, with exactly one colon, such as 10.0.0.7:11111")
+    return value
+
+
+class NodeSection(_Section):
+    """``[node]``: this process."""
+
+    name: str = Field(default="", description="how operators call it; default: the advertised address")
+    listen: str = "127.0.0.1:11111"
+    advertise: str = Field(default="", description="host:port that clients and other nodes reach; default: listen")
+
+    @field_validator("listen", "advertise")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _check_address(value) if value else value
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.advertise and self.listen.startswith("0.0.0.0:"):
+            raise ValueError("advertise is needed when listen is 0.0.0.0: other machines cannot call 0.0.0.0")
+        return self
+
+
+class ClusterSection(_Section):
+    """``[cluster]``: who decides which node runs an instance. ``embedded``: this node alone, with a SQLite file."""
+
+    mode: Literal["embedded", "zookeeper"] = "embedded"
+    state_file: Path | None = Field(default=None, description="embedded: where cursors live")
+    servers: str = Field(default="", description="zookeeper: host:port,host:port")
+    root: str = "/otter/canal"
+    session_timeout_s: Annotated[float, Field(ge=1, le=120)] = 10.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.mode == "zookeeper":
+            if not self.servers:
+                raise ValueError("servers is needed in mode zookeeper, such as servers = '10.0.0.1:2181,10.0.0.2:2181'")
+            for server in self.servers.split(","):
+                _check_address(server.strip())
+        elif self.state_file is None:
+            raise ValueError("state_file is needed in mode embedded: the file that remembers the cursors")
+        if not self.root.startswith("/") or self.root.endswith("/"):
+            raise ValueError("root must start with a slash and not end with one, such as /otter/canal")
+        return self
+
+
+class SourceSection(_Section):
+    """``[instance.source]``: the database. One of password, password_file, password_env; none: no password."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 3306
+    user: str
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    tls: Literal["disabled", "preferred", "required", "verify"] = "preferred"
+    tls_ca: Path | None = None
+    server_id: Annotated[int, Field(ge=0, le=4294967295)] = Field(
+        default=0, description="our replica id at the source, the same on every node; 0: made from the instance's name"
+    )
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if sum(value is not None for value in (self.password, self.password_file, self.password_env)) > 1:
+            raise ValueError("give only one of password, password_file and password_env")
+        return self
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def read_password(self) -> str:
+        """Return the password now, from wherever it is kept. Raises ConfigError, which does not hold it."""
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_env is not None:
+            if self.password_env not in os.environ:
+                raise ConfigError("source", [f"password_env: the variable {self.password_env} is not set"])
+            return os.environ[self.password_env]
+        if self.password_file is not None:
+            try:
+                return self.password_file.read_text().rstrip("\n")
+            except OSError as error:
+                raise ConfigError("source", [f"password_file: {error}"]) from error
+        return ""
+
+
+class RingSection(_Section):
+    """``[instance.ring]``: how much is held in memory between the source and the slowest client."""
+
+    max_bytes: Annotated[int, Field(ge=64 * 1024)] = 64 * 1024 * 1024
+    max_items: Annotated[int, Field(ge=16)] = 200_000
+
+
+class InstanceSection(_Section):
+    """``[[instance]]``: one source, with the tables that anybody may read from it."""
+
+    name: str
+    source: SourceSection
+    filter: str = Field(default=r".*\..*", description="comma list of regular expressions on schema.table")
+    exclude: str = Field(default=r"mysql\.slave_.*", description="the same, taken away again")
+    start: Literal["latest", "earliest"] = "latest"
+    lease_s: Annotated[float, Field(ge=0.5, le=3600)] = 10.0
+    ring: RingSection = RingSection()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores")
+        return value
+
+
+class NodeConfig(_Section):
+    """The whole file."""
+
+    node: NodeSection = NodeSection()
+    cluster: ClusterSection
+    instance: tuple[InstanceSection, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [instance.name for instance in self.instance]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two instances have the same name: {', '.join(twice)}")
+        return self
+
+    @property
+    def address(self) -> str:
+        return self.node.advertise or self.node.listen
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read and check a node's TOML file. Raises ConfigError with every fault and its path."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"is not TOML: {error}"]) from error
+    return parse_config(data, where=str(path))
+
+
+def parse_config(data: dict[str, Any], *, where: str) -> NodeConfig:
+    """Check parsed TOML. Raises ConfigError with every fault and its path; no fault repeats a value."""
+    try:
+        return NodeConfig.model_validate(data)
+    except ValidationError as error:
+        faults = [
+            f"{_path_of(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError(where, faults) from None
+
+
+def _path_of(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "the file"
+
+
+def source_from_url(url: str) -> SourceSection:
+    """Read ``mysql://user:password@host:3306``. Raises ConfigError, which does not repeat the URL."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 3306
+    except ValueError:
+        port = 0
+    if parts.scheme not in {"mysql", "mariadb"} or not parts.hostname or not parts.username or not port:
+        raise ConfigError("the source's URL", ["must be mysql://user:password@host:port"])
+    return SourceSection(
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username),
+        password=SecretStr(unquote(parts.password)) if parts.password is not None else None,
+        password_env="HA_CANAL_PASSWORD" if parts.password is None and "HA_CANAL_PASSWORD" in os.environ else None,
+    )

@@ -1,0 +1,194 @@
+"""Logging in to MySQL or MariaDB, and asking: which server is this, can it be read, where does its binlog end.
+
+PyMySQL does the login (TLS, authentication plugins); its calls block, so every public coroutine here runs them in a
+thread, under a time limit. Errors are ours, with what to do; none holds the password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pymysql
+from pymysql.connections import Connection
+
+from ha_canal.config import SourceSection
+from ha_canal.errors import CanalError, SourceBusyError, SourceLostError, SourceRefusedError
+from ha_canal.model.position import Position
+
+Flavor = Literal["mysql", "mariadb"]
+
+_BUSY = {1040, 1053, 1203, 1205, 1226, 1317}
+"""Too many connections, shutting down, user limits, lock wait, interrupted: the server manual's error reference."""
+_LINK = {2002, 2003, 2006, 2013, 2014}
+_DENIED = {1044, 1045, 1142, 1227, 1698, 3118, 4151}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the source says of itself. ``server_uuid`` is ``""`` on MariaDB."""
+
+    flavor: Flavor
+    version: str
+    server_uuid: str
+    server_id: int
+    gtids: bool
+    row_metadata_full: bool
+    address: str
+
+
+def explain(error: pymysql.MySQLError, source: SourceSection) -> CanalError:
+    """Turn PyMySQL's error into ours, with what to do about it."""
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = str(error.args[1]) if len(error.args) > 1 else type(error).__name__
+    where = f"{source.user}@{source.address}"
+    if code in _DENIED:
+        return SourceRefusedError(
+            f"{where}: the database denies access ({code}: {text}). Check user and password, and "
+            "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO that user"
+        )
+    if code in _BUSY:
+        return SourceBusyError(f"{where}: the database cannot serve now ({code}: {text})")
+    if code in _LINK or code == 0:
+        return SourceLostError(f"{where}: no connection to the database ({text})")
+    return SourceRefusedError(f"{where}: the database refused ({code}: {text})")
+
+
+def _tls_arguments(source: SourceSection) -> dict[str, Any]:
+    if source.tls == "disabled":
+        return {"ssl_disabled": True}
+    context = ssl.create_default_context(cafile=str(source.tls_ca) if source.tls_ca else None)
+    if source.tls != "verify":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return {"ssl": context}
+
+
+def connect_blocking(source: SourceSection) -> Connection[Any]:
+    """Log in. Blocks; raises our errors."""
+    password = source.read_password()
+    try:
+        connection = pymysql.connect(
+            host=source.host,
+            port=source.port,
+            user=source.user,
+            password=password,
+            charset="utf8mb4",
+            connect_timeout=max(1, int(source.connect_timeout_s)),
+            read_timeout=max(1, int(source.connect_timeout_s * 3)),
+            write_timeout=max(1, int(source.connect_timeout_s)),
+            autocommit=True,
+            program_name="ha_canal",
+            **_tls_arguments(source),
+        )
+    except pymysql.MySQLError as error:
+        raise explain(error, source) from None
+    except RuntimeError as error:  # PyMySQL: an authentication plugin lacks what it needs
+        raise SourceRefusedError(f"{source.user}@{source.address}: cannot log in: {error}") from None
+    if source.tls in {"required", "verify"} and not isinstance(connection._sock, ssl.SSLSocket):  # type: ignore[attr-defined]  # noqa: SLF001 # no public way to ask
+        connection.close()
+        raise SourceRefusedError(f"{source.address}: tls is {source.tls!r}, and the server offers no TLS")
+    return connection
+
+
+class Session:
+    """One logged-in connection for questions. Made by `session`; one call at a time."""
+
+    def __init__(self, connection: Connection[Any], source: SourceSection) -> None:
+        self._connection = connection
+        self._source = source
+
+    async def query(self, sql: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows. Raises our errors."""
+        return await asyncio.to_thread(self._query, sql, arguments)
+
+    def _query(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, tuple(arguments) or None)
+                return list(cursor.fetchall())
+        except pymysql.MySQLError as error:
+            raise explain(error, self._source) from None
+
+    async def variables(self, *names: str) -> dict[str, str]:
+        """Return those of the server's global variables that it has."""
+        marks = ", ".join(["%s"] * len(names))
+        rows = await self.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", names)  # noqa: S608 # marks only
+        return {str(name).lower(): str(value) for name, value in rows}
+
+
+@contextlib.asynccontextmanager
+async def session(source: SourceSection) -> AsyncIterator[Session]:
+    """Log in for questions; log out at the end."""
+    connection = await asyncio.to_thread(connect_blocking, source)
+    try:
+        yield Session(connection, source)
+    finally:
+        with contextlib.suppress(pymysql.MySQLError, OSError):
+            connection.close()
+
+
+async def inspect(db: Session, source: SourceSection) -> ServerInfo:
+    """Return who the server is, once it is sure that its binlog can be read.
+
+    Raises SourceRefusedError with the setting to change: no binlog, or a format that is not ROW.
+    """
+    got = await db.variables(
+        "version", "server_id", "server_uuid", "log_bin", "binlog_format", "gtid_mode", "binlog_row_metadata"
+    )
+    if got.get("log_bin", "OFF") not in {"ON", "1"}:
+        raise SourceRefusedError(f"{source.address}: the binlog is off. Start the server with log-bin=mysql-bin")
+    if got.get("binlog_format", "ROW") != "ROW":
+        raise SourceRefusedError(
+            f"{source.address}: binlog_format is {got['binlog_format']}, and rows are only in ROW. "
+            "SET GLOBAL binlog_format = 'ROW' (and in the server's configuration), then reconnect the writers"
+        )
+    mariadb = "mariadb" in got["version"].lower()
+    return ServerInfo(
+        flavor="mariadb" if mariadb else "mysql",
+        version=got["version"],
+        server_uuid="" if mariadb else got.get("server_uuid", ""),
+        server_id=int(got["server_id"]),
+        gtids=mariadb or got.get("gtid_mode", "OFF") == "ON",
+        row_metadata_full=got.get("binlog_row_metadata", "") == "FULL",
+        address=source.address,
+    )
+
+
+async def end_of_binlog(db: Session, info: ServerInfo) -> Position:
+    """Return where the binlog ends now, with the GTIDs done. Raises SourceRefusedError without the right to ask."""
+    if info.flavor == "mariadb":
+        rows = await db.query("SHOW MASTER STATUS")
+    else:
+        try:
+            rows = await db.query("SHOW BINARY LOG STATUS")
+        except SourceRefusedError as error:  # before MySQL 8.2 the statement had its old name
+            if "1064" not in str(error):
+                raise
+            rows = await db.query("SHOW MASTER STATUS")
+    if not rows:
+        raise SourceRefusedError(f"{info.address}: the server reports no binlog position; is the binlog on?")
+    file, offset = str(rows[0][0]), int(rows[0][1])
+    gtid_set = str(rows[0][4]).replace("\n", "") if info.flavor == "mysql" and len(rows[0]) > 4 else ""
+    if info.flavor == "mariadb":
+        gtid_set = str((await db.query("SELECT BINLOG_GTID_POS(%s, %s)", (file, offset)))[0][0] or "")
+    return _place(info, file, offset, gtid_set)
+
+
+async def start_of_binlog(db: Session, info: ServerInfo) -> Position:
+    """Return where the oldest binlog file starts, with the GTIDs that were done before it."""
+    rows = await db.query("SHOW BINARY LOGS")
+    file = str(rows[0][0])
+    if info.flavor == "mariadb":
+        gtid_set = str((await db.query("SELECT BINLOG_GTID_POS(%s, 4)", (file,)))[0][0] or "")
+    else:
+        gtid_set = (await db.variables("gtid_purged")).get("gtid_purged", "").replace("\n", "")
+    return _place(info, file, 4, gtid_set)
+
+
+def _place(info: ServerInfo, file: str, offset: int, gtid_set: str) -> Position:
+    return Position(file, offset, info.server_uuid, info.server_id, 0, gtid_set if info.gtids else "")

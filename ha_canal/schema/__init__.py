@@ -1,0 +1,1 @@
+"""What the tables look like: asked of the database, and checked against what the binlog says."""

@@ -1,0 +1,1 @@
+"""Runners for real servers, a TCP fault proxy and a virtual clock: what tests, the demo and benchmarks stand on."""

@@ -75,7 +75,8 @@ class DatabaseServer:
 
     async def start(self) -> None:
         """Start the server and return when root can log in; `ServerFailedError` with its log's tail if it cannot."""
-        await self._process.start(self._accepts_root)
+        self._process.spawn()
+        await self._process.until(self._accepts_root)
 
     async def restart(self, options: Sequence[str] | None = None) -> None:
         """Start the server again on the same port and data, with other extra options if given.

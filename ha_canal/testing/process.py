@@ -105,12 +105,11 @@ class ServerProcess:
                 env=self._env,
             )
 
-    async def start(self, ready: Callable[[], Awaitable[bool]]) -> None:
-        """Start the child and return when `ready` says so; it is polled, and never called on an ended child.
+    async def until(self, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Return when the child, spawned before, is ready; `ready` is polled.
 
-        Raises `ServerFailedError` when the child ends or is not ready in 60 s; the child is dead then.
+        Raises `ServerFailedError` when the child ends or is not ready in 60 s. The child is dead after any failure.
         """
-        self.spawn()
         deadline = time.monotonic() + START_LIMIT_S
         try:
             while not await ready():

@@ -7,6 +7,7 @@ shows it and decides.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -122,6 +123,7 @@ class Reader:
                     stream.supply_plan(needed, await self._plan(needed, db, info))
                 case []:
                     stream.feed(await socket.receive())
+                    await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
                 case items:
                     await self._hand_on(items, info)
 

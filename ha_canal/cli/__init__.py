@@ -1,0 +1,1 @@
+"""The command line: `ha-canal serve`, `tail`, `status`, `check-config`."""

@@ -1,0 +1,5 @@
+"""`python -m ha_canal.cli`: the same commands, for a checkout that is not installed."""
+
+from ha_canal.cli.main import main
+
+main()

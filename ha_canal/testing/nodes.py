@@ -1,0 +1,129 @@
+"""Nodes of one cluster as processes, as an operator would run them: `ha-canal serve --config …`, killed with -9.
+
+Ports are chosen beforehand, so a killed node comes back at the same address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from ha_canal.protos import canal_pb2, canal_pb2_grpc
+from ha_canal.testing.database import DatabaseServer
+from ha_canal.testing.eventually import eventually
+from ha_canal.testing.process import ServerProcess, free_port
+
+_TEMPLATE = """\
+[node]
+name = "{name}"
+listen = "{address}"
+
+[cluster]
+mode = "zookeeper"
+servers = "{zookeeper}"
+session_timeout_s = {session_timeout_s}
+
+[[instance]]
+name = "{instance}"
+filter = '{filter}'
+lease_s = {lease_s}
+
+[instance.source]
+host = "{host}"
+port = {port}
+user = "{user}"
+password = "{password}"
+heartbeat_s = 1.0
+
+[instance.ring]
+max_bytes = {ring_bytes}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What all nodes of the cluster share."""
+
+    directory: Path
+    zookeeper: str
+    source: DatabaseServer
+    instance: str = "shop"
+    filter: str = r"shop\..*"
+    session_timeout_s: float = 4.0
+    lease_s: float = 10.0
+    ring_bytes: int = 64 * 1024 * 1024
+
+
+class NodeProcess:
+    """One node. ``address`` is where it serves gRPC, and how the cluster calls it."""
+
+    def __init__(self, plan: ClusterPlan, name: str) -> None:
+        self.name = name
+        self.address = f"127.0.0.1:{free_port()}"
+        config = plan.directory / f"{name}.toml"
+        config.write_text(
+            _TEMPLATE.format(
+                name=name,
+                address=self.address,
+                zookeeper=plan.zookeeper,
+                session_timeout_s=plan.session_timeout_s,
+                instance=plan.instance,
+                filter=plan.filter,
+                lease_s=plan.lease_s,
+                host=plan.source.host,
+                port=plan.source.port,
+                user=plan.source.user,
+                password=plan.source.password,
+                ring_bytes=plan.ring_bytes,
+            )
+        )
+        argv = [sys.executable, "-m", "ha_canal.cli", "serve", "--config", str(config)]
+        self.process = ServerProcess(name, argv, log=plan.directory / f"{name}.log")
+
+    async def start(self) -> None:
+        """Start it, and return when it answers gRPC."""
+        self.process.spawn()
+        await self.process.until(self._answers)
+
+    async def _answers(self) -> bool:
+        return await asyncio.to_thread(describe, self.address, timeout_s=1.0) is not None
+
+
+def describe(address: str, *, timeout_s: float = 5.0, local_only: bool = True) -> canal_pb2.DescribeReply | None:
+    """Ask a node what it knows; None when it does not answer."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            return canal_pb2_grpc.CanalStub(channel).Describe(
+                canal_pb2.DescribeRequest(local_only=local_only), timeout=timeout_s
+            )
+        except grpc.RpcError:
+            return None
+
+
+async def leader_of(nodes: Sequence[NodeProcess], instance: str = "shop", *, within_s: float = 30.0) -> NodeProcess:
+    """Return the node that runs the instance, as soon as one says so of itself."""
+    found: list[NodeProcess] = []
+
+    async def one_leads() -> bool:
+        for node in nodes:
+            reply = await asyncio.to_thread(describe, node.address, timeout_s=1.0) if node.process.running else None
+            if reply and any(one.name == instance and one.leader == node.address for one in reply.instances):
+                found.append(node)
+                return True
+        return False
+
+    await eventually(one_leads, within_s=within_s, what=f"a node runs {instance}")
+    return found[0]
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds now (proc(5), VmRSS)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
@@ -17,12 +17,11 @@ _LONGEST_PAUSE_S = 0.1
 T = TypeVar("T")
 
 
-async def eventually(
-    condition: Callable[[], T | Awaitable[T]],
-    *,
-    within_s: float = 10.0,
-    what: str,
-) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T | None]], *, within_s: float = ..., what: str) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T | None], *, within_s: float = ..., what: str) -> T: ...
+async def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, what: str) -> Any:
     """Poll `condition` until it returns something true, and return that.
 
     `condition` may be a coroutine function; its awaits count against `within_s`. What it raises goes to the caller at
@@ -36,7 +35,9 @@ async def eventually(
     try:
         async with asyncio.timeout(within_s):
             while True:
-                value = await _value_of(condition)
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
                 if value:
                     return value
                 last = value
@@ -45,10 +46,3 @@ async def eventually(
     except TimeoutError:
         msg = f"not within {within_s} s: {what} (last value: {last!r})"
         raise AssertionError(msg) from None
-
-
-async def _value_of(condition: Callable[[], T | Awaitable[T]]) -> T:
-    value = condition()
-    if inspect.isawaitable(value):
-        return await value
-    return value

@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -142,7 +143,10 @@ class DatabaseServer:
         return name
 
     def drop_database(self, name: str) -> None:
-        self.run_sql(f"DROP DATABASE IF EXISTS `{name}`")
+        """Drop a database; fails after 10 s when a connection left open by the test holds a lock in it."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 10")
+            cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
     async def _accepts_root(self) -> bool:
         try:
@@ -150,6 +154,26 @@ class DatabaseServer:
         except (OSError, pymysql.err.OperationalError):  # not up yet, or refusing logins yet
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One test's own database on a server that it shares with others."""
+
+    server: DatabaseServer
+    name: str
+
+    def run_sql(self, sql: str, *args: object) -> list[Row]:
+        """Run one statement as root in this database and return its rows; blocks the calling thread."""
+        return self.server.run_sql(sql, *args, database=self.name)
+
+    async def execute(self, sql: str, *args: object) -> None:
+        """Run one statement as root in this database."""
+        await self.server.execute(sql, *args, database=self.name)
+
+    async def query(self, sql: str, *args: object) -> list[Row]:
+        """Run one statement as root in this database and return its rows."""
+        return await self.server.query(sql, *args, database=self.name)
 
 
 def _connected(path: Path) -> socket.socket:

@@ -33,7 +33,7 @@ async def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, wh
     pause_s = _FIRST_PAUSE_S
     last: object = "it never answered"
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s) as limit:
             while True:
                 value = condition()
                 if inspect.isawaitable(value):
@@ -44,5 +44,7 @@ async def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, wh
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
     except TimeoutError:
+        if not limit.expired():
+            raise  # the condition's own
         msg = f"not within {within_s} s: {what} (last value: {last!r})"
         raise AssertionError(msg) from None

@@ -83,7 +83,7 @@ async def mariadb_server(
         run = Path(scratch)
         data = (directory or run) / "data"
         if not data.exists():
-            copy_folder(template / "data", data)
+            await asyncio.to_thread(copy_folder, template / "data", data)
         (run / "tmp").mkdir()
         port = free_port()
         own = (

@@ -73,7 +73,7 @@ async def mysql_server(
         run = Path(scratch)
         data = (directory or run) / "data"
         if not data.exists():
-            copy_folder(template / "data", data)
+            await asyncio.to_thread(copy_folder, template / "data", data)
         (run / "tmp").mkdir()
         port = free_port()
         usual = (

@@ -1,0 +1,1 @@
+"""The tests of ha_canal; a folder per room. Async tests are plain functions that call `asyncio.run`."""

@@ -1,0 +1,1 @@
+"""Tests of `ha_canal.testing`: the tools of all other tests."""

@@ -9,7 +9,9 @@
     │   ├── UnknownInstanceError   no such instance
     │   ├── NotSubscribedError     a call without (or after the end of) a subscription
     │   ├── UnknownBatchError      a batch id that was never handed out, or was rolled back
-    │   └── NotOldestError         an ack or rollback out of order
+    │   ├── NotOldestError         an ack or rollback out of order
+    │   ├── StartPassedError       the ring no longer holds what lies behind a start position
+    │   └── CursorFormatError      a stored cursor is none
     ├── RefusedError           the other side said no, in words
     │   ├── NotLeaderError         another node runs the instance (retriable)
     │   ├── LockedError            another client holds the lock (retriable)
@@ -75,6 +77,16 @@ class UnknownBatchError(UsageError):
 
 class NotOldestError(UsageError):
     reason: ClassVar[str] = "NOT_OLDEST"
+
+
+class StartPassedError(UsageError):
+    """A subscription would miss changes: read the source again from its start, into a new ring."""
+
+    reason: ClassVar[str] = "START_PASSED"
+
+
+class CursorFormatError(UsageError):
+    reason: ClassVar[str] = "BAD_CURSOR"
 
 
 class RefusedError(CanalError):

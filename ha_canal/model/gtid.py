@@ -24,7 +24,9 @@ class GtidSet(Protocol):
     """A set of transactions that are done."""
 
     def add(self, gtid: str) -> None: ...
+    def update(self, other: Self) -> None: ...
     def __contains__(self, gtid: str) -> bool: ...
+    def issubset(self, other: Self) -> bool: ...
     def intersection(self, other: Self) -> Self: ...
     def copy(self) -> Self: ...
 
@@ -65,6 +67,12 @@ class MysqlGtidSet:
     def add(self, gtid: str) -> None:
         source, number = _split(gtid)
         self._add_interval(source, number, number)
+
+    def update(self, other: MysqlGtidSet) -> None:
+        """Add every transaction of ``other``."""
+        for source, intervals in other._intervals.items():
+            for first, last in intervals:
+                self._add_interval(source, first, last)
 
     def _add_interval(self, source: tuple[str, str], first: int, last: int) -> None:
         if first < 1 or last < first:
@@ -169,6 +177,11 @@ class MariadbGtidPosition:
     def add(self, gtid: str) -> None:
         domain, server, sequence = _split_mariadb(gtid)
         self._domains[domain] = (server, sequence)
+
+    def update(self, other: MariadbGtidPosition) -> None:
+        """Move on to ``other`` in each domain where that is further."""
+        for domain, theirs in other._domains.items():
+            self._domains[domain] = max(theirs, self._domains.get(domain, (0, -1)), key=lambda gtid: gtid[1])
 
     def __contains__(self, gtid: str) -> bool:
         domain, _, sequence = _split_mariadb(gtid)

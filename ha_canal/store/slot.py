@@ -1,0 +1,54 @@
+"""One place in the ring, linked to the next: what a reader stands on while it walks.
+
+A linked list, because each reader needs its own O(1) way forward while the oldest end is freed: a deque has no O(1)
+middle. A reader keeps the slot it read last, not the next one, so that it sees what is put behind it; freeing a slot
+therefore empties it, so that no reader keeps the bytes of a change alive.
+"""
+
+from __future__ import annotations
+
+from ha_canal.model.change import Commit, Item
+from ha_canal.model.gtid import GtidSet, parse_gtid_set
+
+
+class Slot:
+    """One item, or a mark: a run of empty transactions that share one slot.
+
+    ``first`` and ``last`` are the sequence numbers the slot stands for: one, or as many as the mark has transactions.
+    A mark holds the last transaction's Commit, and in ``gtids`` all their GTIDs (None while it is a single one).
+    """
+
+    __slots__ = ("first", "gtids", "item", "last", "next", "size_bytes")
+
+    def __init__(self, sequence: int, item: Item | None) -> None:
+        self.first = sequence
+        self.last = sequence
+        self.item = item
+        self.gtids: GtidSet | None = None
+        self.next: Slot | None = None
+        self.size_bytes = item.size_bytes if item else 0
+
+    @property
+    def is_mark(self) -> bool:
+        return isinstance(self.item, Commit) and self.item.empty
+
+    def grow(self, commit: Commit) -> None:
+        """Take in one more empty transaction: the same memory, whatever their number.
+
+        Readers that passed the mark before see it again; adding GTIDs twice changes nothing.
+        """
+        assert isinstance(self.item, Commit)
+        if self.gtids is None and self.item.transaction.gtid:
+            self.gtids = parse_gtid_set(self.item.transaction.gtid)
+        if commit.transaction.gtid:
+            if self.gtids is None:
+                self.gtids = parse_gtid_set(commit.transaction.gtid)
+            else:
+                self.gtids.add(commit.transaction.gtid)
+        self.item = commit
+        self.last += 1
+
+    def clear(self) -> None:
+        """Let go of what the slot holds: every subscription is done with it."""
+        self.item = None
+        self.gtids = None

@@ -138,7 +138,10 @@ class RollbackReply(_message.Message):
     def __init__(self) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("open", "credit", "ack", "rollback")
+    __slots__ = ("open", "credit", "ack", "rollback", "close")
+    class Close(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
     class Credit(_message.Message):
         __slots__ = ("batches",)
         BATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -159,11 +162,13 @@ class StreamRequest(_message.Message):
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
     open: StreamRequest.Open
     credit: StreamRequest.Credit
     ack: AckRequest
     rollback: RollbackRequest
-    def __init__(self, open: _Optional[_Union[StreamRequest.Open, _Mapping]] = ..., credit: _Optional[_Union[StreamRequest.Credit, _Mapping]] = ..., ack: _Optional[_Union[AckRequest, _Mapping]] = ..., rollback: _Optional[_Union[RollbackRequest, _Mapping]] = ...) -> None: ...
+    close: StreamRequest.Close
+    def __init__(self, open: _Optional[_Union[StreamRequest.Open, _Mapping]] = ..., credit: _Optional[_Union[StreamRequest.Credit, _Mapping]] = ..., ack: _Optional[_Union[AckRequest, _Mapping]] = ..., rollback: _Optional[_Union[RollbackRequest, _Mapping]] = ..., close: _Optional[_Union[StreamRequest.Close, _Mapping]] = ...) -> None: ...
 
 class StreamReply(_message.Message):
     __slots__ = ("opened", "batch", "acked", "rolled_back", "heartbeat")

@@ -1,0 +1,67 @@
+"""Batches as bytes on the wire, without python-protobuf touching an entry.
+
+A protobuf message is the concatenation of its fields in any order (protobuf.dev, "Encoding": message structure),
+so the small fields are serialized by protobuf and each entry is put behind them as one more ``messages`` field.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ha_canal.protos.canal_pb2 import Messages, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ha_canal.model.position import Position
+
+_MESSAGES_TAG = b"\x12"  # field 2 of Messages, length-delimited
+_BATCH_TAG = b"\x12"  # field 2 of StreamReply, length-delimited
+
+NOTHING = Messages(batch_id=-1).SerializeToString()
+"""What Get answers when nothing came."""
+
+
+def place_of(position: Position) -> Place:
+    return Place(
+        file=position.file,
+        offset=position.offset,
+        gtid_set=position.gtid_set,
+        timestamp_ms=position.timestamp_ms,
+        ordinal=position.ordinal,
+        server_uuid=position.server_uuid,
+        server_id=position.server_id,
+    )
+
+
+def messages_of(
+    batch_id: int, entries: Sequence[bytes], *, epoch: int, partial_transaction: bool, position: Position
+) -> list[bytes]:
+    """Return the parts of a serialized ``Messages``, to be joined once, behind whatever stands before them."""
+    head = Messages(
+        batch_id=batch_id, epoch=epoch, partial_transaction=partial_transaction, place=place_of(position)
+    ).SerializeToString()
+    parts = [head]
+    for entry in entries:
+        parts.append(_SHORT[len(entry)] if len(entry) < len(_SHORT) else _MESSAGES_TAG + varint(len(entry)))
+        parts.append(entry)
+    return parts
+
+
+def stream_batch(parts: Sequence[bytes]) -> bytes:
+    """Return a serialized ``StreamReply`` that holds the ``Messages`` of ``parts``."""
+    return b"".join([_BATCH_TAG, varint(sum(map(len, parts))), *parts])
+
+
+def varint(number: int) -> bytes:
+    """Return ``number`` (not negative) in protobuf's base-128 form."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_SHORT = [_MESSAGES_TAG + varint(length) for length in range(4096)]
+"""Tag and length of every entry of usual size, made once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,7 @@ class RowPlan:
     table: str
     table_id: int
     columns: tuple[Column, ...]
+    readers: tuple[Callable[[bytes, int], tuple[str, int]], ...] = field(default=(), compare=False, repr=False)
+    """Per column, what reads a value's text at an offset (`ha_canal.binlog.values`)."""
+    frames: tuple[tuple[bytes, ...], ...] = field(default=(), compare=False, repr=False)
+    """Per column, the parts of its serialized form that do not change (`ha_canal.binlog.encode`)."""

@@ -1,0 +1,324 @@
+"""Every path and payload in the coordination service, in one place.
+
+The tree is Canal's own (default root ``/otter/canal``), so that its clients and operators find what they know: paths,
+JSON with alphabetical keys and without nulls, the misspelt ``postion``. We add members and nodes, and rename none::
+
+    <root>/cluster/<ip:port>                             ephemeral   a node of the cluster
+    <root>/destinations/<d>/cluster/<ip:port>            ephemeral   a node that would run the instance
+    <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
+    <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
+    <root>/destinations/<d>/config                       ours        the instance's configuration
+    <root>/destinations/<d>/schema                       ours        the schema history
+    <root>/destinations/<d>/parse                                    Cursor: how far the source was read
+    <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
+    <root>/destinations/<d>/<clientId>/cursor                        Cursor: what the client acknowledged
+    <root>/destinations/<d>/<clientId>/mark/<0000000001>             BatchMark: a batch that is out (read, not written)
+    <root>/destinations/<d>/<clientId>/running           ephemeral   RunningClient: the client that holds the lock
+
+One thing is different: Canal's cursor points at the start of the last acknowledged event, ours behind the transaction,
+or into it (``ordinal``). Both are right places to start from; from Canal's, the end of one transaction comes again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ha_canal.errors import UsageError
+from ha_canal.model.position import Position
+
+DEFAULT_ROOT = "/otter/canal"
+LOG_POSITION = "com.alibaba.otter.canal.protocol.position.LogPosition"
+POSITION_RANGE = "com.alibaba.otter.canal.protocol.position.PositionRange"
+
+_NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]{1,200}")
+_OURS = frozenset({"cluster", "config", "epoch", "parse", "running", "schema"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below a root."""
+
+    root: str = DEFAULT_ROOT
+
+    @property
+    def destinations(self) -> str:
+        return f"{self.root}/destinations"
+
+    @property
+    def cluster(self) -> str:
+        """The parent of all nodes of the cluster."""
+        return f"{self.root}/cluster"
+
+    def node(self, address: str) -> str:
+        return f"{self.cluster}/{_name(address, 'an address')}"
+
+    def instance(self, name: str) -> InstancePaths:
+        """Return the paths of an instance. Raises UsageError for a name that can be none."""
+        return InstancePaths(f"{self.destinations}/{_name(name, 'an instance name')}", name)
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePaths:
+    """The paths of one instance (Canal's destination)."""
+
+    path: str
+    name: str
+
+    @property
+    def running(self) -> str:
+        return f"{self.path}/running"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.path}/epoch"
+
+    @property
+    def config(self) -> str:
+        return f"{self.path}/config"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.path}/schema"
+
+    @property
+    def parse(self) -> str:
+        return f"{self.path}/parse"
+
+    @property
+    def cluster(self) -> str:
+        """The parent of all candidates."""
+        return f"{self.path}/cluster"
+
+    def candidate(self, address: str) -> str:
+        return f"{self.cluster}/{_name(address, 'an address')}"
+
+    def client(self, client_id: str) -> ClientPaths:
+        """Return the paths of a client. Raises UsageError for an id that can be none."""
+        if client_id in _OURS:
+            raise UsageError(f"{client_id!r} cannot be a client id: the name is taken by the instance itself")
+        return ClientPaths(f"{self.path}/{_name(client_id, 'a client id')}", client_id)
+
+    def clients_of(self, children: list[str]) -> list[str]:
+        """Return those children of the instance's node which are clients."""
+        return [name for name in children if name not in _OURS]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPaths:
+    """The paths of one client of an instance."""
+
+    path: str
+    client_id: str
+
+    @property
+    def filter(self) -> str:
+        return f"{self.path}/filter"
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.path}/cursor"
+
+    @property
+    def running(self) -> str:
+        return f"{self.path}/running"
+
+    @property
+    def marks(self) -> str:
+        return f"{self.path}/mark"
+
+    def mark(self, batch_id: int) -> str:
+        return f"{self.marks}/{batch_id:010d}"
+
+
+def _name(name: str, what: str) -> str:
+    if name in (".", "..", "zookeeper") or not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be {what}: 1 to 200 characters, without '/' and control characters")
+    return name
+
+
+# Payloads -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """Who runs an instance: ``address`` is the ``host:port`` that clients call, ``node`` the node's own name."""
+
+    address: str
+    node: str = ""
+    session: str = ""
+    active: bool = True
+
+    def to_json(self) -> bytes:
+        members = {"active": self.active, "address": self.address}
+        return _json({**members, "node": self.node or None, "session": self.session or None})
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> RunningNode:
+        """Parse what we or Canal wrote. Raises UsageError, naming ``where``."""
+        members = _object(data, where)
+        return cls(
+            address=_text(members, "address", where),
+            node=_text(members, "node", where),
+            session=_text(members, "session", where),
+            active=members.get("active") is not False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningClient:
+    """Who holds the lock of a client id; ``address`` is the client's. Canal's client ids are numbers, ours texts."""
+
+    address: str
+    client_id: str
+    epoch: int = 0
+    active: bool = True
+
+    def to_json(self) -> bytes:
+        members = {"active": self.active, "address": self.address, "clientId": _number_or_text(self.client_id)}
+        return _json({**members, "epoch": self.epoch or None})
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> RunningClient:
+        members = _object(data, where)
+        return cls(
+            address=_text(members, "address", where),
+            client_id=str(members.get("clientId", "")),
+            epoch=_number(members, "epoch", where),
+            active=members.get("active") is not False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A position, and the source that it is of: Canal's LogPosition."""
+
+    position: Position
+    source_host: str = ""
+    source_port: int = 0
+    slave_id: int = -1
+
+    def to_json(self, *, typed: bool = True) -> bytes:
+        """Return the JSON; ``typed`` as in a cursor node, without as in ``parse``."""
+        return _json({"@type": LOG_POSITION if typed else None, **self.members()})
+
+    def members(self) -> dict[str, Any]:
+        at = self.position
+        return {
+            "identity": {
+                "slaveId": self.slave_id,
+                "sourceAddress": {"address": self.source_host, "port": self.source_port},
+            },
+            "postion": {
+                "gtid": at.gtid_set,
+                "included": False,
+                "journalName": at.file,
+                "ordinal": at.ordinal or None,
+                "position": at.offset,
+                "serverId": at.server_id,
+                "serverUuid": at.server_uuid or None,
+                "timestamp": at.timestamp_ms,
+            },
+        }
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Cursor:
+        return cls.from_members(_object(data, where), where)
+
+    @classmethod
+    def from_members(cls, members: Mapping[str, Any], where: str) -> Cursor:
+        at = _member(members, "postion", where)
+        identity = _member(members, "identity", where)
+        source = _member(identity, "sourceAddress", where)
+        position = Position(
+            file=_text(at, "journalName", where),
+            offset=_number(at, "position", where),
+            server_uuid=_text(at, "serverUuid", where),
+            server_id=_number(at, "serverId", where),
+            timestamp_ms=_number(at, "timestamp", where),
+            gtid_set=_text(at, "gtid", where),
+            ordinal=_number(at, "ordinal", where),
+        )
+        slave_id = _number(identity, "slaveId", where) if "slaveId" in identity else -1
+        return cls(position, _text(source, "address", where), _number(source, "port", where), slave_id)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMark:
+    """A batch that was handed out: Canal's PositionRange. We read what Canal left, and write none."""
+
+    start: Cursor
+    end: Cursor
+    ack: Cursor | None = None
+    end_seq: int = field(default=-1)
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> BatchMark:
+        members = _object(data, where)
+        ack = Cursor.from_members(_member(members, "ack", where), where) if "ack" in members else None
+        start = Cursor.from_members(_member(members, "start", where), where)
+        end = Cursor.from_members(_member(members, "end", where), where)
+        return cls(start, end, ack, _number(members, "endSeq", where))
+
+
+def epoch_to_bytes(epoch: int) -> bytes:
+    """Return the payload of an epoch node: decimal digits."""
+    return str(epoch).encode()
+
+
+def epoch_from_bytes(data: bytes, where: str) -> int:
+    """Return the number in an epoch node. Raises UsageError, naming ``where``."""
+    if not re.fullmatch(rb"[0-9]{1,18}", data):
+        raise UsageError(f"{where} holds {data[:50]!r} and no number: put the highest epoch ever used there")
+    return int(data)
+
+
+def _json(members: Mapping[str, Any]) -> bytes:
+    text = json.dumps(_without_nulls(members), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    return value
+
+
+def _object(data: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON: {error}; mend or delete the node") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON object: mend or delete the node")
+    return value
+
+
+def _member(members: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    value = members.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {key} is {value!r} and no object; mend or delete the node")
+    return value
+
+
+def _text(members: Mapping[str, Any], key: str, where: str) -> str:
+    value = members.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{where}: {key} is {value!r} and no text; mend or delete the node")
+    return value or ""
+
+
+def _number(members: Mapping[str, Any], key: str, where: str) -> int:
+    value = members.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UsageError(f"{where}: {key} is {value!r} and no number; mend or delete the node")
+    return value or 0
+
+
+def _number_or_text(client_id: str) -> int | str:
+    return int(client_id) if re.fullmatch(r"0|[1-9][0-9]{0,8}", client_id) else client_id

@@ -1,0 +1,391 @@
+"""The binlog as a stream: bytes of a dump connection in, the items of transactions out. No I/O, no clock.
+
+The source feeds what its socket gave and takes items until there are none; when a table is met whose layout has no
+plan yet, it is asked for one (`PlanNeeded`), since names may have to come from the schema history. Rows stay bytes.
+Large transactions are never held whole, small ones only until their end is read (see
+`ha_canal.binlog.transactions`).
+
+Fail closed: every event is checked (packet number, size, CRC32, place in its file) and either understood, known to
+hold nothing for us, or marked by the server as ignorable. Anything else ends the stream with an error that says where;
+items in front of it are still handed out, and every later call raises the same error.
+
+Who calls: `ha_canal.source`, and `ha-canal decode` through `ha_canal.binlog.file`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ha_canal.binlog.chain import Chain
+from ha_canal.binlog.compression import TransactionPayload, inflate_block
+from ha_canal.binlog.event_reader import HEADER, EventReader
+from ha_canal.binlog.events import (
+    FLAG_IGNORABLE,
+    HEADER_BYTES,
+    Event,
+    EventType,
+    parse_incident,
+    type_name,
+)
+from ha_canal.binlog.gtid_events import parse_gtid, parse_gtid_tagged, parse_mariadb_gtid
+from ha_canal.binlog.packets import ServerError
+from ha_canal.binlog.query import parse_query
+from ha_canal.binlog.rows_events import NO_TABLE, ROWS_SHAPES, parse_rows_header
+from ha_canal.binlog.statement import StatementRole, classify
+from ha_canal.binlog.table_map import TableMap, parse_table_map
+from ha_canal.binlog.transactions import Transactions
+from ha_canal.errors import ChainError, DecodeError, SourceLostError, StreamError
+from ha_canal.model.change import Item, Rows
+from ha_canal.model.table import RowPlan
+
+_MOST_PLANS = 20_000
+"""Layouts kept with their plan; a server with more tables than this asks again for some."""
+_XA_ADVICE = (
+    "XA transactions are not supported, since their rows are logged before it is known whether they are committed; "
+    "start from a position behind it, and read the rows it changed from the tables"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNeeded:
+    """A table whose layout is met for the first time, or for the first time since a DDL statement.
+
+    ``body_key`` is the TABLE_MAP's body without table id and flags: the same bytes for the same layout. ``ddl_seen``
+    counts the DDL statements up to here, all of which were handed out before.
+    """
+
+    table_map: TableMap
+    body_key: bytes
+    ddl_seen: int
+
+
+_NOTHING_FOR_US = (
+    EventType.INTVAR,
+    EventType.RAND,
+    EventType.USER_VAR,
+    EventType.IGNORABLE,
+    EventType.ROWS_QUERY,
+    EventType.PREVIOUS_GTIDS,
+    EventType.TRANSACTION_CONTEXT,
+    EventType.VIEW_CHANGE,
+    EventType.ANNOTATE_ROWS,
+    EventType.BINLOG_CHECKPOINT,
+    EventType.GTID_LIST,
+)
+_INSIDE_PAYLOADS = frozenset(
+    {
+        *ROWS_SHAPES,
+        EventType.QUERY,
+        EventType.TABLE_MAP,
+        EventType.XID,
+        EventType.ROWS_QUERY,
+        EventType.INTVAR,
+        EventType.RAND,
+        EventType.USER_VAR,
+    }
+)
+
+
+class BinlogStream:
+    """One dump connection, from its first packet on; a new connection needs a new stream.
+
+    ``file`` and ``offset`` are what was asked for (with ``by_gtid`` they may be ``""`` and 4: the server says where it
+    starts). ``skip_ordinals`` rows events and statements of the first transaction are not handed out. ``checksum``
+    says whether the server was told to send checksums; None finds out. It matters for events that stand in no file;
+    those in a file follow what their file says.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: str,
+        offset: int,
+        server_uuid: str,
+        by_gtid: bool = False,
+        skip_ordinals: int = 0,
+        checksum: bool | None = None,
+    ) -> None:
+        self.last_event_timestamp_s = 0
+        self._chain = Chain(file, offset, by_gtid=by_gtid)
+        self._reader = EventReader(self._chain, checksum=checksum)
+        self._transactions = Transactions(server_uuid, skip_ordinals)
+        self._payload: tuple[TransactionPayload, Event] | None = None
+        self._plans: dict[bytes, RowPlan | None] = {}
+        self._plan_of_table_id: dict[int, RowPlan | None] = {}
+        self._needed: tuple[PlanNeeded, int] | None = None
+        self._ddl_seen = 0
+        self._not_done = False
+        self._error: Exception | None = None
+        self._inner_code: int | None = None
+        self._inner_events = 0
+        self._rules = self._make_rules()
+
+    @property
+    def file(self) -> str:
+        return self._chain.file
+
+    @property
+    def offset(self) -> int:
+        """The end of the last complete event in ``file``, in bytes."""
+        return self._chain.offset
+
+    @property
+    def at_transaction_boundary(self) -> bool:
+        return self._transactions.transaction is None
+
+    @property
+    def transactions(self) -> int:
+        """Transactions that have ended."""
+        return self._transactions.count
+
+    @property
+    def events(self) -> int:
+        """Events that were read, those inside compressed transactions included."""
+        return self._reader.events + self._inner_events
+
+    @property
+    def server_version(self) -> str:
+        """What the file says of the server that wrote it; ``""`` before the first event says so."""
+        return self._reader.server_version
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that were fed and are not worked on yet."""
+        return self._reader.pending_bytes
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what the connection gave, in pieces of any size."""
+        self._reader.feed(chunk)
+
+    def next_items(self, max_items: int = 1024) -> list[Item] | PlanNeeded:
+        """Return at most ``max_items`` items, or a question that `supply_plan` answers; ``[]``: feed more.
+
+        Raises:
+            StreamError: the stream cannot be trusted from here on; with file and offset of the event.
+            ServerError: the server sent an error.
+            SourceLostError: the server ended the stream.
+        """
+        items = self._transactions.items
+        if self._error is None:
+            self._fill(max_items)
+        if items:
+            taken = items[:max_items]
+            del items[:max_items]
+            return taken
+        if self._error is not None:
+            raise self._error
+        return [] if self._needed is None else self._needed[0]
+
+    def supply_plan(self, needed: PlanNeeded, plan: RowPlan | None) -> None:
+        """Answer the question that `next_items` returned. None: nobody wants the table, drop its rows unread."""
+        if self._needed is None or self._needed[0] is not needed:
+            raise ValueError("this plan was not asked for")
+        _, table_id = self._needed
+        self._needed = None
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[needed.body_key] = plan
+        self._plan_of_table_id[table_id] = plan
+
+    def _fill(self, max_items: int) -> None:
+        items = self._transactions.items
+        try:
+            while len(items) < max_items and self._needed is None:
+                if self._payload is not None:
+                    self._step_inside(*self._payload)
+                elif (event := self._next_event()) is not None:
+                    self._understand(event)
+                else:
+                    return
+        except (ServerError, SourceLostError) as error:
+            self._error = error
+        except StreamError as error:
+            self._error = self._place(type(error), error.what, error)
+        except (struct.error, IndexError, ValueError) as error:
+            self._error = self._place(DecodeError, f"{error} ({type(error).__name__})", error)
+
+    def _next_event(self) -> Event | None:
+        event = self._reader.next_event(between=self.at_transaction_boundary)
+        if event is not None and event.timestamp_s:
+            self.last_event_timestamp_s = event.timestamp_s
+        return event
+
+    def _place(self, kind: type[StreamError], what: str, cause: Exception) -> StreamError:
+        code = self._reader.code if self._payload is None else self._inner_code
+        subject = "the binlog stream" if code is None else type_name(code)
+        placed = kind(f"{subject}: {what}", file=self.file, offset=self._reader.event_offset)
+        placed.__cause__ = cause
+        return placed
+
+    def _understand(self, event: Event) -> None:
+        rule = self._rules.get(event.type_code)
+        if rule is not None:
+            rule(event)
+        elif not event.flags & FLAG_IGNORABLE:
+            raise DecodeError("what it means for the rows is not known; a newer version may know it")
+
+    # Transactions.
+
+    def _gtid(self, event: Event) -> None:
+        if event.type_code == EventType.GTID_TAGGED:
+            found = parse_gtid_tagged(event.body)
+        else:
+            found = parse_gtid(event.body, anonymous=event.type_code == EventType.ANONYMOUS_GTID)
+        self._transactions.start(event, self.file, found.gtid, found.commit_timestamp_us)
+
+    def _mariadb_gtid(self, event: Event) -> None:
+        found = parse_mariadb_gtid(event.body, event.server_id)
+        if found.prepared_xa:
+            raise DecodeError(_XA_ADVICE)
+        self._not_done = found.not_done
+        self._transactions.start_mariadb(event, self.file, found.gtid, standalone=found.standalone)
+
+    def _xid(self, event: Event) -> None:
+        self._end(event, int.from_bytes(event.body[:8], "little"))
+
+    def _end(self, event: Event, xid: int = 0) -> None:
+        self._transactions.commit(event, xid)
+        self._plan_of_table_id.clear()
+
+    def _query(self, event: Event) -> None:
+        query = parse_query(event.body, compressed=event.type_code == EventType.QUERY_COMPRESSED)
+        found = classify(query.sql, query.database)
+        match found.role:
+            case StatementRole.BEGIN:
+                self._transactions.begin(event, self.file, query.thread_id)
+            case StatementRole.COMMIT:
+                self._end(event)
+            case StatementRole.ROLLBACK:
+                self._transactions.rollback(event)
+            case StatementRole.SAVEPOINT:
+                self._transactions.savepoint(found.savepoint)
+            case StatementRole.ROLLBACK_TO:
+                self._transactions.rollback_to(found.savepoint)
+            case StatementRole.DDL if not self._not_done:
+                self._plans.clear()
+                self._ddl_seen += 1
+                self._transactions.statement(event, self.file, query, found)
+            case StatementRole.DDL | StatementRole.NOTHING:
+                self._transactions.end_if_single(event)
+            case StatementRole.XA if found.verb == "XA ROLLBACK":
+                self._end(event)
+            case StatementRole.XA:
+                raise DecodeError(f"{found.verb}: {_XA_ADVICE}")
+            case StatementRole.CHANGED_ROWS:
+                raise DecodeError(_as_statement(found.verb))
+
+    # Rows.
+
+    def _table_map(self, event: Event) -> None:
+        body = bytes(event.body)
+        if len(body) < 8:
+            raise DecodeError(f"its body has {len(body)} bytes")
+        table_id = int.from_bytes(body[:6], "little")
+        key = body[8:]
+        if key in self._plans:
+            self._plan_of_table_id[table_id] = self._plans[key]
+        else:
+            self._needed = PlanNeeded(parse_table_map(body), key, self._ddl_seen), table_id
+
+    def _rows(self, event: Event) -> None:
+        table_id = int.from_bytes(event.body[:6], "little")
+        if table_id == NO_TABLE:
+            return
+        ordinal = self._transactions.rows_ordinal()
+        if table_id not in self._plan_of_table_id:
+            raise ChainError(f"rows of table id {table_id}, which no TABLE_MAP event of this transaction names")
+        plan = self._plan_of_table_id[table_id]
+        transaction = self._transactions.transaction
+        if plan is None or ordinal is None or transaction is None:
+            return
+        shape = ROWS_SHAPES[event.type_code]
+        head = parse_rows_header(event.body, shape)
+        if head.column_count != len(plan.columns):
+            raise DecodeError(f"rows of {head.column_count} columns, where the table has {len(plan.columns)}")
+        rows = event.body[head.rows_at :]
+        self._transactions.put(
+            Rows(
+                transaction,
+                ordinal,
+                event.offset,
+                event.length,
+                event.timestamp_s,
+                shape.kind,
+                plan,
+                head.present_before,
+                head.present_after,
+                inflate_block(rows) if shape.compressed else bytes(rows),
+                shape.partial_json,
+            )
+        )
+
+    def _compressed_transaction(self, event: Event) -> None:
+        if self.at_transaction_boundary:
+            raise ChainError("a compressed transaction without its GTID event")
+        self._payload = TransactionPayload(event.body), event
+
+    def _step_inside(self, payload: TransactionPayload, outer: Event) -> None:
+        self._inner_code = outer.type_code
+        inner = payload.next_event()
+        if inner is None:
+            self._payload = None
+            if not self.at_transaction_boundary:
+                raise DecodeError("its transaction does not end in it")
+            return
+        timestamp_s, code, server_id, _, _, flags = HEADER.unpack_from(inner)
+        self._inner_code = code
+        self._inner_events += 1
+        if code not in _INSIDE_PAYLOADS:
+            raise DecodeError("it has no place in a compressed transaction")
+        self.last_event_timestamp_s = timestamp_s or self.last_event_timestamp_s
+        self._understand(Event(code, timestamp_s, server_id, flags, outer.offset, outer.length, inner[HEADER_BYTES:]))
+
+    # What stops the stream.
+
+    def _incident(self, event: Event) -> None:
+        raise DecodeError(
+            f"the source says that its binlog lacks changes ({parse_incident(event.body)}); "
+            "read the tables anew and start from a position behind it"
+        )
+
+    def _load_data(self, event: Event) -> None:
+        raise DecodeError(_as_statement("LOAD DATA"))
+
+    def _encryption(self, event: Event) -> None:
+        if not event.flags & FLAG_IGNORABLE:
+            raise DecodeError("the file is encrypted: read it through its server, which decrypts what it sends")
+
+    def _xa_prepare(self, event: Event) -> None:
+        raise DecodeError(_XA_ADVICE)
+
+    def _make_rules(self) -> dict[int, Callable[[Event], None]]:
+        rules: dict[int, Callable[[Event], None]] = {
+            EventType.TABLE_MAP: self._table_map,
+            EventType.QUERY: self._query,
+            EventType.QUERY_COMPRESSED: self._query,
+            EventType.XID: self._xid,
+            EventType.GTID: self._gtid,
+            EventType.ANONYMOUS_GTID: self._gtid,
+            EventType.GTID_TAGGED: self._gtid,
+            EventType.MARIADB_GTID: self._mariadb_gtid,
+            EventType.TRANSACTION_PAYLOAD: self._compressed_transaction,
+            EventType.INCIDENT: self._incident,
+            EventType.BEGIN_LOAD_QUERY: self._load_data,
+            EventType.EXECUTE_LOAD_QUERY: self._load_data,
+            EventType.START_ENCRYPTION: self._encryption,
+            EventType.XA_PREPARE: self._xa_prepare,
+        }
+        return rules | dict.fromkeys(ROWS_SHAPES, self._rows) | dict.fromkeys(_NOTHING_FOR_US, _pass)
+
+
+def _pass(event: Event) -> None:
+    """Accounted for, and nothing in it for us."""
+
+
+def _as_statement(verb: str) -> str:
+    return (
+        f"a {verb} was logged as a statement, without the rows it changed; set binlog_format = ROW for all sessions, "
+        "then start from a position behind it"
+    )

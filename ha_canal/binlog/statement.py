@@ -69,6 +69,12 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_MOST = {
+    "BEGIN": Classified(StatementRole.BEGIN, "BEGIN"),
+    "COMMIT": Classified(StatementRole.COMMIT, "COMMIT"),
+}
+"""What most statements in a binlog are, letter by letter."""
+
 _ROW_CHANGERS = frozenset(
     ("INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "DO", "SELECT", "WITH", "VALUES", "TABLE", "EXECUTE")
 )
@@ -78,6 +84,8 @@ _FARTHEST_LOOK = 200
 
 def classify(sql: str, default_schema: str = "") -> Classified:
     """Say what ``sql`` is. Never raises: what is not recognised is DDL of the kind QUERY."""
+    if sql in _MOST:
+        return _MOST[sql]
     words = _Words(sql, default_schema)
     first = words.take_keyword()
     while first == "SET" and words.keyword() == "STATEMENT":  # MariaDB: SET STATEMENT variable=value, … FOR

@@ -86,7 +86,7 @@ def _flags(codes: Sequence[int], counted: Collection[int] | None, reader: ByteRe
 def _character_collations(
     codes: Sequence[int], fields: dict[int, ByteReader], mariadb: bool | None
 ) -> tuple[int, ...] | None:
-    """MariaDB's geometry columns are blobs to it and are counted; MySQL's are not.
+    """Character types count, and MySQL's VECTOR; GEOMETRY is a blob to MariaDB and counts there, but not in MySQL.
 
     Where the server is not known, and both readings make sense and differ, the character sets count as not logged.
     """
@@ -99,7 +99,7 @@ def _character_collations(
 
 
 def _counted(mariadb: bool) -> Collection[int]:
-    return t.CHARACTER | {t.GEOMETRY} if mariadb else t.CHARACTER
+    return t.CHARACTER | {t.VECTOR, t.GEOMETRY} if mariadb else t.CHARACTER | {t.VECTOR}
 
 
 def _character_reading(

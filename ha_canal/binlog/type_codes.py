@@ -41,10 +41,10 @@ GEOMETRY: Final = 255
 
 INTEGERS: Final = frozenset((TINY, SHORT, INT24, LONG, LONGLONG))
 NUMERIC: Final = INTEGERS | {YEAR, FLOAT, DOUBLE, NEWDECIMAL}
-"""The types that TABLE_MAP's SIGNEDNESS counts; YEAR is one of them (seen on MariaDB 10.11)."""
+"""The types that TABLE_MAP's SIGNEDNESS counts; YEAR is one of them (seen on MariaDB 10.11 and MySQL 9.7)."""
 BLOBS: Final = frozenset((TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB, BLOB_COMPRESSED))
 CHARACTER: Final = BLOBS | {STRING, VAR_STRING, VARCHAR, VARCHAR_COMPRESSED}
-"""The types that TABLE_MAP's character set fields count; MariaDB counts GEOMETRY too."""
+"""The types that have a character set; `table_fields` knows which others the character set fields count."""
 LABELLED: Final = frozenset((ENUM, SET))
 OLD_TEMPORAL: Final = frozenset((TIMESTAMP, TIME, DATETIME))
 """Formats of before MySQL 5.6; MariaDB uses the same codes for fractional seconds of its own (5.3 on)."""

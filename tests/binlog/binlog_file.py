@@ -32,12 +32,14 @@ def events(path: Path, start: int = 4) -> Iterator[tuple[int, int, bytes]]:
         offset += size
 
 
-def rows_of(path: Path, start: int, schema: str, make_plan: Callable[[TableMap], RowPlan]) -> Iterator[Rows]:
+def rows_of(
+    path: Path, start: int, schema: str, make_plan: Callable[[TableMap], RowPlan], *, mariadb: bool | None
+) -> Iterator[Rows]:
     """Yield the rows events of a schema, with the plan that ``make_plan`` makes of each TABLE_MAP."""
     plans: dict[bytes, RowPlan] = {}
     for kind, offset, body in events(path, start):
         if kind == TABLE_MAP:
-            table_map = parse_table_map(body)
+            table_map = parse_table_map(body, mariadb=mariadb)
             if table_map.schema == schema:
                 plans[body[:6]] = make_plan(table_map)
         elif kind in _KINDS and body[:6] in plans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import pymysql
 from ha_canal.binlog.columns import ColumnVersion, TableVersion, compile_plan
 from ha_canal.binlog.rows import Image, decode_rows
 from ha_canal.binlog.table_map import TableMap
+from ha_canal.model.change import Rows
 from ha_canal.model.table import RowPlan
 from ha_canal.testing.database import Database
 from tests.binlog.binlog_file import rows_of
@@ -76,11 +77,12 @@ class Recorder:
             narrowed = replace(table_map, **narrow) if narrow else table_map
             return compile_plan(narrowed, self.version if with_version else None)
 
-        return list(self._decoded(plan))
+        return [pair for rows in self.events(plan) for pair in decode_rows(rows)]
 
-    def _decoded(self, plan: Any) -> Iterator[tuple[Image, Image]]:
-        for rows in rows_of(self._file, self._start, self._database.name, plan):
-            yield from decode_rows(rows)
+    def events(self, plan: Callable[[TableMap], RowPlan]) -> Iterator[Rows]:
+        """Yield the rows events so far, under plans of one's own."""
+        mariadb = self._database.server.flavor == "mariadb"
+        return rows_of(self._file, self._start, self._database.name, plan, mariadb=mariadb)
 
     def _row(self, key: int) -> tuple[str | None, ...]:
         found = self._query(f"SELECT {self._select} FROM t WHERE id = {key}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from ha_canal.testing.database import Database
+from ha_canal.binlog.columns import compile_plan
+from ha_canal.binlog.rows import ABSENT
+from ha_canal.errors import SchemaMismatchError
+from ha_canal.testing.database import Database, DatabaseServer
 from tests.binlog.oracle import Recorder, comparable, fresh_table
 
 _SEED = random.SystemRandom().randrange(1 << 32)
@@ -238,5 +241,92 @@ def _check(recorder: Recorder) -> None:
         for image, row in ((before, old), (after, new)):
             for index, (got, expected) in enumerate(zip(comparable(image, recorder.data_types), row, strict=True)):
                 assert got == expected, recorder.version.columns[index]
+    events_alone = recorder.images(with_version=False)
+    told = [index for index, data_type in enumerate(recorder.data_types) if data_type not in ("uuid", "inet4", "inet6")]
+    for image, known in zip((i for p in events_alone for i in p if i), (i for p in full for i in p if i), strict=True):
+        assert [image[index] for index in told] == [known[index] for index in told]
     nothing = dict.fromkeys(("names", "collations", "unsigned", "labels", "primary_key", "visible"))
     assert recorder.images(nothing) == full
+
+
+@pytest.mark.parametrize("row_image", ["MINIMAL", "NOBLOB"])
+def test_images_without_all_columns(database: Database, row_image: str) -> None:
+    fresh_table(database, "a INT, b TEXT, c VARCHAR(9), d BLOB")
+    with Recorder(database) as recorder:
+        recorder.execute(f"SET SESSION binlog_row_image = {row_image}")
+        recorder.run("INSERT INTO t (id, a, b) VALUES (1, 2, 'three')", 1)
+        recorder.run("UPDATE t SET c = 'four' WHERE id = 1", 1)
+        recorder.run("UPDATE t SET b = NULL WHERE id = 1", 1)
+        recorder.run("DELETE FROM t WHERE id = 1", 1)
+        images = recorder.images()
+    assert len(images) == len(recorder.pairs) == 4
+    for pair, wanted in zip(images, recorder.pairs, strict=True):
+        for image, row in zip(pair, (wanted.before, wanted.after), strict=True):
+            found = comparable(image, recorder.data_types)
+            assert all(got is ABSENT or got == value for got, value in zip(found, row, strict=True))
+    before, after = images[1]
+    assert before[0] == "1"
+    assert before[2] is ABSENT
+    assert after[3] == "four"
+    assert after[2] is ABSENT
+
+
+def test_partial_json_gives_the_new_document(mysql_database: Database) -> None:
+    fresh_table(mysql_database, "j JSON, k JSON, n INT, l JSON")
+    changes = (
+        "j = JSON_SET(j, '$.a[0]', 7, '$.c', 8.25)",
+        "j = JSON_REPLACE(j, '$.b', REPEAT('z', 40)), l = JSON_REMOVE(l, '$[1]')",
+        "j = JSON_SET(j, '$.\"key with \\\\\" quote\"', JSON_OBJECT('x', 1)), n = 2",
+        'j = JSON_SET(j, \'$."key with \\\\" quote".y\', CAST(1.50 AS DECIMAL(5,2)))',
+        "k = JSON_ARRAY_INSERT(k, '$[1]', 'in', '$[0]', NULL), l = JSON_SET(l, '$[1]', 9)",
+        "j = JSON_REMOVE(j, '$.b', '$.a[1]'), k = JSON_SET(k, '$[0]', TRUE)",
+        "l = NULL, n = NULL",
+        "l = '[1]', k = JSON_REMOVE(k, '$[0]')",
+    )
+    with Recorder(mysql_database) as recorder:
+        recorder.execute("SET SESSION binlog_row_value_options = PARTIAL_JSON")
+        document = '{"a": [1, 2], "b": "' + "x" * 60 + '"}'
+        recorder.run(f"INSERT INTO t VALUES (1, '{document}', '[1, {{}}, 3, 4, 5, 6, 7]', 1, '[1, 2, 3, 4, 5]')", 1)
+        for change in changes:
+            assert recorder.run(f"UPDATE t SET {change} WHERE id = 1", 1), change
+        events = list(recorder.events(lambda table_map: compile_plan(table_map, recorder.version)))
+        images = recorder.images()
+    assert sum(rows.partial_json for rows in events) >= 5
+    for (before, after), wanted in zip(images, recorder.pairs, strict=True):
+        assert comparable(before, recorder.data_types) == wanted.before
+        assert comparable(after, recorder.data_types) == wanted.after
+
+
+def test_temporal_formats_of_old_mariadb(mariadb_database: Database) -> None:
+    kinds = [f"{name}({digits}) NULL" for name in ("TIME", "DATETIME", "TIMESTAMP") for digits in range(7)]
+    makers = [make(digits) for make in (_time, _datetime, _timestamp) for digits in range(7)]
+    rng = random.Random(_SEED)
+    print(f"seed {_SEED}")
+    mariadb_database.run_sql("SET GLOBAL mysql56_temporal_format = OFF")
+    try:
+        fresh_table(mariadb_database, ", ".join(f"c{index} {kind}" for index, kind in enumerate(kinds)))
+        with Recorder(mariadb_database) as recorder:
+            recorder.execute("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'")
+            for key in range(_ROWS):
+                recorder.run(f"INSERT INTO t VALUES ({key}, {', '.join(make(rng) for make in makers)})", key)
+            images = recorder.images()
+            with pytest.raises(SchemaMismatchError, match="old temporal format"):
+                recorder.images(with_version=False)
+    finally:
+        mariadb_database.run_sql("SET GLOBAL mysql56_temporal_format = ON")
+    for (_, after), wanted in zip(images, recorder.pairs, strict=True):
+        assert comparable(after, recorder.data_types) == wanted.after
+
+
+@pytest.fixture
+def mysql_database(mysql: DatabaseServer) -> Iterator[Database]:
+    name = mysql.create_database()
+    yield Database(mysql, name)
+    mysql.drop_database(name)
+
+
+@pytest.fixture
+def mariadb_database(mariadb: DatabaseServer) -> Iterator[Database]:
+    name = mariadb.create_database()
+    yield Database(mariadb, name)
+    mariadb.drop_database(name)

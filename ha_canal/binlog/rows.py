@@ -52,7 +52,7 @@ def decode_rows(rows: Rows) -> Iterator[tuple[Image, Image]]:
     try:
         yield from _walk(rows)
     except StreamError as error:
-        raise error.at(rows.transaction.file, rows.offset) from error
+        raise error.at(rows.transaction.file, rows.offset) from error.__cause__
 
 
 def _walk(rows: Rows) -> Iterator[tuple[Image, Image]]:

@@ -1,0 +1,68 @@
+"""Lets through what the filter wants, transaction by transaction; sits between the source and the ring.
+
+What is dropped here is dropped for all readers. A transaction of which nothing is left becomes a lone empty Commit, so
+that positions move on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ha_canal.errors import ChainError
+from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
+from ha_canal.sink.filter import TableFilter
+
+
+class Sink:
+    """One stream's way through ``table_filter``. A Begin is held back until something of its transaction passes."""
+
+    def __init__(self, table_filter: TableFilter) -> None:
+        self._filter = table_filter
+        self._open = False
+        self._held: Begin | None = None
+        self._began = False
+
+    def pass_items(self, items: Sequence[Item]) -> list[Item]:
+        """Return what passes of ``items``, which go on where those of the last call ended.
+
+        Raises ChainError when transactions do not follow each other.
+        """
+        passed: list[Item] = []
+        for item in items:
+            match item:
+                case Begin():
+                    self._begin(item)
+                case Commit():
+                    passed.append(self._end(item))
+                case Rows() | Statement():
+                    if self._wants(item):
+                        self._release_begin(item, passed)
+                        passed.append(item)
+        return passed
+
+    def _begin(self, begin: Begin) -> None:
+        if self._open:
+            raise _broken("a transaction begins inside of another one", begin)
+        self._open, self._held = True, begin
+
+    def _end(self, commit: Commit) -> Commit:
+        nothing_passed = not self._open or self._held is not None
+        self._open, self._held = False, None
+        return replace(commit, empty=True) if nothing_passed and not commit.empty else commit
+
+    def _release_begin(self, item: Item, passed: list[Item]) -> None:
+        if not self._open:
+            raise _broken("a change comes without the Begin of its transaction", item)
+        if self._held is not None:
+            passed.append(self._held)
+            self._held, self._began = None, True
+
+    def _wants(self, item: Rows | Statement) -> bool:
+        if isinstance(item, Rows):
+            return self._filter.wants(item.plan.schema, item.plan.table)
+        return not item.table or self._filter.wants(item.schema, item.table)
+
+
+def _broken(what: str, item: Item) -> ChainError:
+    return ChainError(what, file=item.transaction.file, offset=item.offset)

@@ -1,0 +1,1 @@
+"""Tests of cursors: their JSON and their group commit."""

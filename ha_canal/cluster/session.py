@@ -97,6 +97,7 @@ class ZookeeperCoordinator:
         self._changed = asyncio.Event()
         self._watches: dict[str, asyncio.Event] = {}
         self._granted_s = timeout_s
+        self._leaving = False
         self._link_up = asyncio.Event()
         self._new_link = asyncio.Event()
         client.add_listener(self._state_from_thread)
@@ -142,6 +143,10 @@ class ZookeeperCoordinator:
                 raise
             await self._make_parents(operations)
             await self._commit(operations)
+
+    def leave(self) -> None:
+        """Note that the session ends because we want it to: no cause for a warning."""
+        self._leaving = True
 
     async def keep_alive(self) -> None:
         """Prove the session alive again and again; ends with its task."""
@@ -268,7 +273,8 @@ class ZookeeperCoordinator:
 
     def _become(self, session: Session) -> None:
         if session.state is not self._session.state:
-            level = logging.INFO if session.state is LinkState.CONNECTED else logging.WARNING
+            good = self._leaving or session.state is LinkState.CONNECTED
+            level = logging.INFO if good else logging.WARNING
             log.log(level, "ZooKeeper at %s: %s, session %s", self._hosts, session.state.value, session.id or "none")
         self._session = session
         self._changed.set()
@@ -338,6 +344,7 @@ async def zookeeper_session(
         await _first_connection(coordinator, hosts, limit_s)
         yield coordinator
     finally:
+        coordinator.leave()
         keepalive.cancel()
         await asyncio.shield(asyncio.to_thread(_close, client))
         with suppress(asyncio.CancelledError):

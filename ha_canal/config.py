@@ -36,6 +36,9 @@ class NodeSection(_Section):
     name: str = Field(default="", description="how operators call it; default: the advertised address")
     listen: str = "127.0.0.1:11111"
     advertise: str = Field(default="", description="host:port that clients and other nodes reach; default: listen")
+    client_lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(
+        default=10.0, description="how long a client that is not heard of keeps its lock"
+    )
 
     @field_validator("listen", "advertise")
     @classmethod
@@ -130,7 +133,6 @@ class InstanceSection(_Section):
     filter: str = Field(default=r".*\..*", description="comma list of regular expressions on schema.table")
     exclude: str = Field(default=r"mysql\.slave_.*", description="the same, taken away again")
     start: Literal["latest", "earliest"] = "latest"
-    lease_s: Annotated[float, Field(ge=0.5, le=3600)] = 10.0
     ring: RingSection = RingSection()
 
     @field_validator("name")

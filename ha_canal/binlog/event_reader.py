@@ -63,6 +63,11 @@ class EventReader:
         self._checksums: bool | None = None
 
     @property
+    def is_mariadb(self) -> bool:
+        """Whether the current file says that MariaDB wrote it."""
+        return self._chain.mariadb
+
+    @property
     def pending_bytes(self) -> int:
         return self._packets.pending_bytes
 

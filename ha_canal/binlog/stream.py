@@ -287,7 +287,8 @@ class BinlogStream:
         if key in self._plans:
             self._plan_of_table_id[table_id] = self._plans[key]
         else:
-            self._needed = PlanNeeded(parse_table_map(body), key, self._ddl_seen), table_id
+            table_map = parse_table_map(body, mariadb=self._reader.is_mariadb)
+            self._needed = PlanNeeded(table_map, key, self._ddl_seen), table_id
 
     def _rows(self, event: Event) -> None:
         table_id = int.from_bytes(event.body[:6], "little")

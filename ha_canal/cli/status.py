@@ -24,14 +24,19 @@ def describe(nodes: Sequence[str]) -> canal_pb2.DescribeReply:
             try:
                 return canal_pb2_grpc.CanalStub(channel).Describe(canal_pb2.DescribeRequest(), timeout=_TIMEOUT_S)
             except grpc.RpcError as error:
-                reasons.append(f"{node}: {error.details() if isinstance(error, grpc.Call) else error}")
+                details = getattr(error, "details", None)  # RpcError says it only when it is a Call as well
+                reasons.append(f"{node}: {details() if callable(details) else error}")
     raise LinkError("no node answers; is one running there? --node host:port names another\n  " + "\n  ".join(reasons))
 
 
 def print_status(nodes: Sequence[str], *, as_json: bool) -> None:
     reply = describe(nodes)
     if as_json:
-        click.echo(json_format.MessageToJson(reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+        click.echo(
+            json_format.MessageToJson(
+                reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+        )
         return
     console = Console(soft_wrap=True)
     console.print(_nodes(reply))

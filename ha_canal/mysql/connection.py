@@ -25,6 +25,7 @@ Flavor = Literal["mysql", "mariadb"]
 _BUSY = {1040, 1053, 1203, 1205, 1226, 1317}
 """Too many connections, shutting down, user limits, lock wait, interrupted: the server manual's error reference."""
 _LINK = {2002, 2003, 2006, 2013, 2014}
+_NO_TLS = 2026
 _DENIED = {1044, 1045, 1142, 1227, 1698, 3118, 4151}
 
 
@@ -58,41 +59,46 @@ def explain(error: pymysql.MySQLError, source: SourceSection) -> CanalError:
     return SourceRefusedError(f"{where}: the database refused ({code}: {text})")
 
 
-def _tls_arguments(source: SourceSection) -> dict[str, Any]:
-    if source.tls == "disabled":
-        return {"ssl_disabled": True}
+def _tls_context(source: SourceSection) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(source.tls_ca) if source.tls_ca else None)
     if source.tls != "verify":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return {"ssl": context}
+    return context
 
 
 def connect_blocking(source: SourceSection) -> Connection[Any]:
-    """Log in. Blocks; raises our errors."""
+    """Log in. Blocks; raises our errors. ``tls = "preferred"`` goes on without TLS where the server has none."""
     password = source.read_password()
     try:
-        connection = pymysql.connect(
-            host=source.host,
-            port=source.port,
-            user=source.user,
-            password=password,
-            charset="utf8mb4",
-            connect_timeout=max(1, int(source.connect_timeout_s)),
-            read_timeout=max(1, int(source.connect_timeout_s * 3)),
-            write_timeout=max(1, int(source.connect_timeout_s)),
-            autocommit=True,
-            program_name="ha_canal",
-            **_tls_arguments(source),
-        )
+        if source.tls == "disabled":
+            return _connect(source, password, ssl_disabled=True)
+        try:
+            return _connect(source, password, ssl=_tls_context(source))
+        except pymysql.OperationalError as error:
+            if source.tls != "preferred" or error.args[0] != _NO_TLS:
+                raise
+            return _connect(source, password, ssl_disabled=True)
     except pymysql.MySQLError as error:
         raise explain(error, source) from None
     except RuntimeError as error:  # PyMySQL: an authentication plugin lacks what it needs
         raise SourceRefusedError(f"{source.user}@{source.address}: cannot log in: {error}") from None
-    if source.tls in {"required", "verify"} and not isinstance(connection._sock, ssl.SSLSocket):  # type: ignore[attr-defined]  # noqa: SLF001 # no public way to ask
-        connection.close()
-        raise SourceRefusedError(f"{source.address}: tls is {source.tls!r}, and the server offers no TLS")
-    return connection
+
+
+def _connect(source: SourceSection, password: str, **tls: Any) -> Connection[Any]:
+    return pymysql.connect(
+        host=source.host,
+        port=source.port,
+        user=source.user,
+        password=password,
+        charset="utf8mb4",
+        connect_timeout=max(1, int(source.connect_timeout_s)),
+        read_timeout=max(1, int(source.connect_timeout_s * 3)),
+        write_timeout=max(1, int(source.connect_timeout_s)),
+        autocommit=True,
+        program_name="ha_canal",
+        **tls,
+    )
 
 
 class Session:
@@ -117,7 +123,7 @@ class Session:
     async def variables(self, *names: str) -> dict[str, str]:
         """Return those of the server's global variables that it has."""
         marks = ", ".join(["%s"] * len(names))
-        rows = await self.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", names)  # noqa: S608 # marks only
+        rows = await self.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", names)  # marks only
         return {str(name).lower(): str(value) for name, value in rows}
 
 

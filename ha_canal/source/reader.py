@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -36,10 +37,15 @@ _CUT = (4052,)
 _SLAVE_UUID_TAKEN = "with the same server_uuid/server_id"
 
 
-class Screen(Protocol):
-    """Decides which tables pass, and drops what does not."""
+class Tables(Protocol):
+    """Decides which tables are read at all."""
 
     def wants(self, schema: str, table: str) -> bool: ...
+
+
+class Screen(Protocol):
+    """Drops the items that nobody wants."""
+
     def pass_items(self, items: Sequence[Item]) -> list[Item]: ...
 
 
@@ -64,17 +70,20 @@ class Reader:
         self,
         source: SourceSection,
         identity: Identity,
+        tables: Tables,
         screen: Screen,
         put: Callable[[Sequence[Item]], Awaitable[None]],
         start: Position,
     ) -> None:
         self._source = source
         self._identity = identity
+        self._tables = tables
         self._screen = screen
         self._put = put
         self._catalog = Catalog()
         self.progress = Progress(start)
         self.connected_to: ServerInfo | None = None
+        self._caught_up = False
 
     async def read_until_it_breaks(self) -> None:
         """Connect once, and read until the connection ends. Always raises: retriable errors call for the next try."""
@@ -108,6 +117,14 @@ class Reader:
             finally:
                 self.connected_to = None
 
+    def lag_s(self) -> float:
+        """How far reading is behind the source: 0 when all that came was handed on; negative: unknown."""
+        if self.connected_to is None:
+            return -1.0
+        if self._caught_up:
+            return 0.0
+        return max(0.0, time.time() - self.progress.timestamp_ms / 1000)
+
     def _check_same_source(self, info: ServerInfo) -> None:
         at = self.progress.position
         if not (at.gtid_set and info.gtids) and (at.server_uuid, at.server_id) != (info.server_uuid, info.server_id):
@@ -122,7 +139,10 @@ class Reader:
                 case PlanNeeded() as needed:
                     stream.supply_plan(needed, await self._plan(needed, db, info))
                 case []:
-                    stream.feed(await socket.receive())
+                    self._caught_up = True
+                    chunk = await socket.receive()
+                    self._caught_up = False
+                    stream.feed(chunk)
                     await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
                 case items:
                     await self._hand_on(items, info)
@@ -132,12 +152,14 @@ class Reader:
             if isinstance(item, Statement):
                 self._catalog.saw(item, names_in_events=info.row_metadata_full)
         fresh = self.progress.fresh(items)
-        await self._put(self._screen.pass_items(fresh))
+        # Progress goes first: whoever subscribes while the put waits begins behind what is being put, and a put that
+        # is cancelled ends the term.
         self.progress.advance(fresh)
+        await self._put(self._screen.pass_items(fresh))
 
     async def _plan(self, needed: PlanNeeded, db: Session, info: ServerInfo) -> RowPlan | None:
         table_map = needed.table_map
-        if not self._screen.wants(table_map.schema, table_map.table):
+        if not self._tables.wants(table_map.schema, table_map.table):
             return None
         version = await self._catalog.find(
             table_map.schema, table_map.table, query=db.query, end_of_binlog=lambda: end_of_binlog(db, info)
@@ -150,8 +172,8 @@ def _explain_server_error(error: ServerError, info: ServerInfo, stream: BinlogSt
     where = f"{info.address}, reading at {stream.file}:{stream.offset}"
     if error.code in _CUT or _SLAVE_UUID_TAKEN in error.message:
         return SourceBusyError(
-            f"{where}: another reader with our server id took over the binlog connection ({error.message}). If it is not "
-            "another node of this cluster, give this instance a server_id of its own"
+            f"{where}: another reader with our server id took over the binlog connection ({error.message}). "
+            "If it is not another node of this cluster, give this instance a server_id of its own"
         )
     if any(word in error.message for word in _PURGED):
         return PositionPurgedError(f"{where}: the binlog that is needed is gone ({error.code}: {error.message})")

@@ -24,6 +24,7 @@ from ha_canal.testing.workload import Reader, Writer, committed, create_tables
 from ha_canal.testing.zookeeper import zookeeper_server
 
 _SESSION_TIMEOUT_S = 4.0
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ FAST = Pace(pause_s=0.002, transactions_before=500, transactions_after=500, show
 
 
 def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 # a demo talks to the person who started it
+    print(text, flush=True)  # a demo talks to the person who started it
 
 
 def _show(batch: Batch) -> None:
@@ -68,7 +69,12 @@ async def run(pace: Pace) -> bool:
         await asyncio.gather(*(node.start() for node in nodes))
         leader = await leader_of(nodes)
         say(f"{leader.name} ({leader.address}) was elected; the others stand by. A client reads:")
-        return await _write_kill_count(pace, source, nodes, leader)
+        try:
+            return await _write_kill_count(pace, source, nodes, leader)
+        except BaseException:
+            for node in nodes:
+                say(f"--- the end of {node.name}'s log\n{node.process.log_text()[-3000:]}")
+            raise
 
 
 async def _write_kill_count(pace: Pace, source: DatabaseServer, nodes: list[NodeProcess], leader: NodeProcess) -> bool:
@@ -76,21 +82,23 @@ async def _write_kill_count(pace: Pace, source: DatabaseServer, nodes: list[Node
     with reader, Writer(source, pause_s=pace.pause_s) as writer:
         await eventually(
             lambda: writer.transactions >= pace.transactions_before and reader.checker.delivered > 0,
-            within_s=60,
+            within_s=_PATIENCE_S,
             what="the client got changes",
         )
         say(f"kill -9 of {leader.name} (process {leader.process.pid})")
         leader.process.kill()
         killed_at = time.monotonic()
         target = writer.transactions + pace.transactions_after
-        await eventually(lambda: reader.arrivals[-1] > killed_at + 0.1, within_s=60, what="batches go on")
+        await eventually(lambda: reader.arrivals[-1] > killed_at + 0.1, within_s=_PATIENCE_S, what="batches go on")
         service_gap_s = next(at for at in reader.arrivals if at > killed_at + 0.1) - killed_at
         successor = await leader_of([node for node in nodes if node is not leader])
         say(f"{successor.name} took over; the client went on by itself")
-        await eventually(lambda: writer.transactions >= target, within_s=60, what="the writer goes on")
+        await eventually(lambda: writer.transactions >= target, within_s=_PATIENCE_S, what="the writer goes on")
         writer.stop()
         truth = committed(source)
-        await eventually(lambda: not reader.checker.missing(truth), within_s=60, what="every change was delivered")
+        await eventually(
+            lambda: not reader.checker.missing(truth), within_s=_PATIENCE_S, what="every change was delivered"
+        )
     verdict = reader.checker.verdict(truth)
     say("\nverdict, counted against the database itself")
     for line in verdict.lines():

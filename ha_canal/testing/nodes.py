@@ -22,6 +22,7 @@ _TEMPLATE = """\
 [node]
 name = "{name}"
 listen = "{address}"
+client_lease_s = {lease_s}
 
 [cluster]
 mode = "zookeeper"
@@ -31,7 +32,6 @@ session_timeout_s = {session_timeout_s}
 [[instance]]
 name = "{instance}"
 filter = '{filter}'
-lease_s = {lease_s}
 
 [instance.source]
 host = "{host}"
@@ -112,7 +112,12 @@ async def leader_of(nodes: Sequence[NodeProcess], instance: str = "shop", *, wit
     async def one_leads() -> bool:
         for node in nodes:
             reply = await asyncio.to_thread(describe, node.address, timeout_s=1.0) if node.process.running else None
-            if reply and any(one.name == instance and one.leader == node.address for one in reply.instances):
+            if reply and any(
+                one.name == instance
+                and one.leader == node.address
+                and one.state in {"waiting", "running", "connecting"}
+                for one in reply.instances
+            ):
                 found.append(node)
                 return True
         return False

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Self
 
 from ha_canal.client import Batch, Change, Client
 from ha_canal.errors import StaleEpochError, UnknownBatchError
@@ -20,10 +21,11 @@ from ha_canal.testing.database import DatabaseServer
 
 SCHEMA = "shop"
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS ledger (writer INT NOT NULL, sequence BIGINT NOT NULL, note VARCHAR(200) NOT NULL,"
-    " PRIMARY KEY (writer, sequence))",
-    "CREATE TABLE IF NOT EXISTS orders (id INT NOT NULL PRIMARY KEY, item VARCHAR(40) NOT NULL,"
-    " price DECIMAL(10,2) NOT NULL, changed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))",
+    """CREATE TABLE IF NOT EXISTS ledger (
+        writer INT NOT NULL, sequence BIGINT NOT NULL, note VARCHAR(200) NOT NULL, PRIMARY KEY (writer, sequence))""",
+    """CREATE TABLE IF NOT EXISTS orders (
+        id INT NOT NULL PRIMARY KEY, item VARCHAR(40) NOT NULL, price DECIMAL(10,2) NOT NULL,
+        changed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))""",
 )
 _ITEMS = ("tea", "coffee", "bread", "honey", "茶", "crème")
 
@@ -54,7 +56,7 @@ class Writer:
         self._failure: BaseException | None = None
         self.transactions = 0
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -113,7 +115,7 @@ class Reader:
         self.arrivals: list[float] = []
         """When each batch came, by time.monotonic()."""
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,0 +1,211 @@
+"""One process: a coordinator session, a campaign per instance, and the gRPC server in front.
+
+The only place that knows all rooms. A node runs the instances that it wins and answers for all: who asks for an
+instance that runs elsewhere is told where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+
+import grpc
+
+from ha_canal import __version__
+from ha_canal.backoff import Backoff
+from ha_canal.binlog.encode import encode_entry
+from ha_canal.cluster.coordinator import Coordinator
+from ha_canal.cluster.election import Campaign, campaign
+from ha_canal.cluster.embedded import embedded_coordinator
+from ha_canal.cluster.follow import register_candidate
+from ha_canal.cluster.layout import Layout
+from ha_canal.cluster.lease import Lease
+from ha_canal.cluster.lock_board import ClientLockBoard
+from ha_canal.cluster.session import zookeeper_session
+from ha_canal.config import InstanceSection, NodeConfig
+from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError
+from ha_canal.instance import Instance
+from ha_canal.protos import canal_pb2
+from ha_canal.server.serve import grpc_server
+from ha_canal.server.service import NAME as SERVICE_NAME
+from ha_canal.watchdog import watchdog
+
+log = logging.getLogger(__name__)
+
+_ASK_TIMEOUT_S = 2.0
+
+
+class RunningNode:
+    """A node that is up. Made by `node`; ``address`` is where clients reach it."""
+
+    def __init__(self, config: NodeConfig, coordinator: Coordinator) -> None:
+        self.address = config.address
+        self._config = config
+        self._coordinator = coordinator
+        self._layout = Layout(config.cluster.root)
+        self._sections: Mapping[str, InstanceSection] = {section.name: section for section in config.instance}
+        self._campaigns: dict[str, Campaign] = {}
+        self._instances: dict[str, Instance] = {}
+        self._holders: dict[str, dict[str, str]] = {}
+
+    @property
+    def name(self) -> str:
+        return self._config.node.name or self.address
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Return when ``stop`` is set."""
+        await stop.wait()
+
+    # the election
+
+    async def run_for(self, section: InstanceSection) -> None:
+        """Contend for one instance, run it while we lead, and contend again; until cancelled."""
+        paths = self._layout.instance(section.name)
+        async with campaign(self._coordinator, paths, address=self.address, node=self.name) as contest:
+            self._campaigns[section.name] = contest
+            delays = iter(Backoff(initial_s=0.2, max_s=10.0))
+            while True:
+                try:
+                    async with contest.lease() as lease:
+                        await self._serve(section, lease)
+                    delays = iter(Backoff(initial_s=0.2, max_s=10.0))
+                except CanalError as error:
+                    log.error("instance %s: cannot be run here: %s", section.name, error)  # noqa: TRY400 # ours: no traceback
+                except Exception:  # the edge of a term: a fault of ours ends this term, not the node
+                    log.exception("instance %s: its term ended through a fault of this program", section.name)
+                await asyncio.sleep(next(delays))
+
+    async def _serve(self, section: InstanceSection, lease: Lease) -> None:
+        paths = self._layout.instance(section.name)
+        board = _Board(ClientLockBoard(self._coordinator, paths, lease), self._holders.setdefault(section.name, {}))
+        instance = Instance(section, lease, self._coordinator, paths, root=self._layout.root, board=board)
+        self._instances[section.name] = instance
+        try:
+            await instance.run()
+        finally:
+            del self._instances[section.name]
+            self._holders.pop(section.name, None)
+
+    def _leader_of(self, name: str) -> str:
+        contest = self._campaigns.get(name)
+        return contest.leader.address if contest and contest.leader else ""
+
+    # what the gRPC server asks: `ha_canal.server.ports.Directory`
+
+    def instance(self, name: str) -> Instance:
+        """Return the instance that runs here. Raises UnknownInstanceError or NotLeaderError."""
+        if name not in self._sections:
+            known = ", ".join(sorted(self._sections))
+            raise UnknownInstanceError(f"there is no instance {name[:200]!r} on {self.name}; it knows: {known}")
+        if name not in self._instances:
+            leader = self._leader_of(name)
+            raise NotLeaderError(name, "" if leader == self.address else leader)
+        return self._instances[name]
+
+    async def describe(self, request: canal_pb2.DescribeRequest) -> canal_pb2.DescribeReply:
+        """Return what this node knows; unless told otherwise, with what the other nodes say of theirs."""
+        reply = canal_pb2.DescribeReply(answered_by=self.address, nodes=[self._describe_self()])
+        names = [request.instance] if request.instance else sorted(self._sections)
+        reply.instances.extend([await self._describe(name) for name in names if name in self._sections])
+        if not request.local_only:
+            await self._add_others(reply)
+        return reply
+
+    def _describe_self(self) -> canal_pb2.Node:
+        return canal_pb2.Node(
+            name=self.name, address=self.address, running=sorted(self._instances), version=__version__
+        )
+
+    async def _describe(self, name: str) -> canal_pb2.Instance:
+        if name in self._instances:
+            shown = self._instances[name].describe(self._holders.get(name, {}))
+        else:
+            shown = canal_pb2.Instance(
+                name=name, source=self._sections[name].source.address, state="stand-by", lag_s=-1
+            )
+        shown.leader = self._leader_of(name)
+        with contextlib.suppress(CanalError):
+            shown.candidates.extend(await self._coordinator.children(self._layout.instance(name).cluster))
+        return shown
+
+    async def _add_others(self, reply: canal_pb2.DescribeReply) -> None:
+        try:
+            addresses = await self._coordinator.children(self._layout.cluster)
+        except CanalError as error:
+            reply.nodes[0].error = str(error)
+            return
+        others = [address for address in addresses if address != self.address]
+        for address, theirs in zip(others, await asyncio.gather(*map(_ask, others)), strict=True):
+            if theirs is None:
+                reply.nodes.append(canal_pb2.Node(name=address, address=address, error="does not answer"))
+                continue
+            reply.nodes.extend(theirs.nodes)
+            for shown in theirs.instances:
+                mine = next((one for one in reply.instances if one.name == shown.name), None)
+                if mine is not None and shown.epoch > mine.epoch:
+                    mine.CopyFrom(shown)
+
+
+async def _ask(address: str) -> canal_pb2.DescribeReply | None:
+    request = canal_pb2.DescribeRequest(local_only=True).SerializeToString()
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            call = channel.unary_unary(f"/{SERVICE_NAME}/Describe")
+            return canal_pb2.DescribeReply.FromString(await call(request, timeout=_ASK_TIMEOUT_S))
+        except grpc.aio.AioRpcError:
+            return None
+
+
+class _Board:
+    """Shows the holders of client locks in the coordinator, and remembers them for `status`."""
+
+    def __init__(self, board: ClientLockBoard, holders: dict[str, str]) -> None:
+        self._board = board
+        self._holders = holders
+
+    async def show(self, client_id: str, holder: str) -> None:
+        self._holders[client_id] = holder
+        await self._board.show(client_id, holder)
+
+    async def clear(self, client_id: str) -> None:
+        self._holders.pop(client_id, None)
+        await self._board.clear(client_id)
+
+
+@contextlib.asynccontextmanager
+async def _coordinator(config: NodeConfig) -> AsyncIterator[Coordinator]:
+    if config.cluster.mode == "embedded":
+        async with embedded_coordinator(config.cluster.state_file) as embedded:
+            yield embedded
+    else:
+        async with zookeeper_session(config.cluster.servers, timeout_s=config.cluster.session_timeout_s) as zookeeper:
+            yield zookeeper
+
+
+@contextlib.asynccontextmanager
+async def node(config: NodeConfig) -> AsyncIterator[RunningNode]:
+    """Run a node while the block runs; leave it, and its instances are handed over at once.
+
+    Raises our errors when it cannot start: a port in use, a state file that another process holds.
+    """
+    async with _coordinator(config) as coordinator:
+        running = RunningNode(config, coordinator)
+        async with grpc_server(
+            running, config.node.listen, encode=encode_entry, lease_s=config.node.client_lease_s
+        ) as port:
+            if running.address.endswith(":0"):
+                running.address = f"{running.address.rpartition(':')[0]}:{port}"
+            names = [section.name for section in config.instance]
+            async with (
+                watchdog(config.cluster.session_timeout_s),
+                register_candidate(coordinator, Layout(config.cluster.root), running.address, *names),
+                asyncio.TaskGroup() as tasks,
+            ):
+                campaigns = [tasks.create_task(running.run_for(section)) for section in config.instance]
+                try:
+                    yield running
+                finally:
+                    for task in campaigns:
+                        task.cancel()

@@ -73,7 +73,7 @@ class Client:
         self._batch_bytes = batch_bytes
         self._credit = credit
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-        self._route = Route(servers, retry_for_s=retry_for_s, delays=Backoff())
+        self._route = Route(servers, retry_for_s=retry_for_s, delays=Backoff(initial_s=0.05, max_s=0.5))
         self._trouble = Trouble(f"reading instance {instance!r}", logging.getLogger("ha_canal.client"))
         self._link: Link | None = None
         self._flow: Flow | None = None

@@ -86,5 +86,8 @@ class Term:
 
 
 async def _cancel(task: asyncio.Future[T]) -> None:
+    """Cancel ``task`` and wait for its end; what it fails with then is of no interest to anybody."""
     task.cancel()
     await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -152,10 +152,11 @@ async def _ask(address: str) -> canal_pb2.DescribeReply | None:
     request = canal_pb2.DescribeRequest(local_only=True).SerializeToString()
     async with grpc.aio.insecure_channel(address) as channel:
         try:
-            call = channel.unary_unary(f"/{SERVICE_NAME}/Describe")
-            return canal_pb2.DescribeReply.FromString(await call(request, timeout=_ASK_TIMEOUT_S))
+            call = channel.unary_unary(f"/{SERVICE_NAME}/Describe", None, canal_pb2.DescribeReply.FromString)
+            reply: canal_pb2.DescribeReply = await call(request, timeout=_ASK_TIMEOUT_S)
         except grpc.aio.AioRpcError:
             return None
+    return reply
 
 
 class _Board:

@@ -37,7 +37,8 @@ async def watchdog(limit_s: float) -> AsyncIterator[None]:
             if now - looked_at > limit_s / 2:  # the whole process was stopped: give the loop time to wake
                 ticked_at[0] = now
             elif now - ticked_at[0] > limit_s:
-                print(f"ha_canal: the event loop is stuck for {limit_s:g} s; ending the process", file=sys.stderr)  # logging may be what hangs
+                # not by logging, which may be what hangs
+                print(f"ha_canal: the event loop is stuck for {limit_s:g} s; ending the process", file=sys.stderr)
                 faulthandler.dump_traceback(all_threads=True)
                 os._exit(_EXIT_STATUS)
             looked_at = now

@@ -1,5 +1,5 @@
 """`python -m ha_canal.cli`: the same commands, for a checkout that is not installed."""
 
-from ha_canal.cli.main import main
+from ha_canal.cli import entry
 
-main()
+entry()

@@ -18,12 +18,12 @@ from ha_canal.config import InstanceSection
 from ha_canal.cursor import CursorWriter, cursor_from_json, cursor_to_json
 from ha_canal.errors import CanalError, NotLeaderError, SourceBusyError, StartPassedError
 from ha_canal.model.position import Position
-from ha_canal.mysql.connection import end_of_binlog, inspect, session, start_of_binlog
+from ha_canal.mysql.connection import end_of_binlog, inspect, session, start_of_binlog, visible_tables
 from ha_canal.protos import canal_pb2
 from ha_canal.server.ports import Batch, LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
-from ha_canal.source.position import Start, choose_start
+from ha_canal.source.position import choose_start
 from ha_canal.source.reader import Identity, Reader
 from ha_canal.store.ring import Ring
 from ha_canal.store.subscription import Subscription as RingSubscription
@@ -84,6 +84,8 @@ class Instance:
         """Why reading stopped, when it did: an error that trying again at once cannot mend."""
         self._trouble = ""
         self._why = ""
+        self._idle_note = ""
+        self._visible: list[tuple[str, str]] = []
         self._filter = TableFilter(config.filter, config.exclude)
         self._ring = Ring(max_bytes=config.ring.max_bytes, max_items=config.ring.max_items)
         self._feeds: dict[str, _Feed] = {}
@@ -160,11 +162,14 @@ class Instance:
         async with session(source) as db:
             info = await inspect(db, source)
             oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
+            self._visible = await visible_tables(db)
+        self._warn_of_idle(self._filter, "the instance's filter", self._visible)
         stored = list(cursors.values()) or ([checkpoint] if checkpoint else [])
         start = choose_start(stored, info, oldest=oldest, end=end, policy=self._config.start)
         at = start.position
         self._gtids_from_empty = info.gtids and not at.gtid_set and not oldest.gtid_set and at.file == oldest.file
-        self._say(start)
+        self._why = start.why
+        log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
         if not stored:
             await self._term.write_fenced({self._paths.parse: self._record(start.position)})
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
@@ -175,9 +180,15 @@ class Instance:
         self._ready.set()
         return self._reader
 
-    def _say(self, start: Start) -> None:
-        self._why = start.why
-        log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
+    def _warn_of_idle(self, tables: TableFilter, whose: str, visible: list[tuple[str, str]]) -> None:
+        for part in tables.idle_parts(visible):
+            note = (
+                f"{whose} names {part!r}, and when we started the database showed no such table to our account: "
+                "check the spelling and GRANT SELECT; a table created later is read all the same"
+            )
+            if note != self._idle_note:
+                log.warning("instance %s: %s", self.name, note)
+            self._idle_note = note
 
     # what is stored
 
@@ -216,6 +227,8 @@ class Instance:
         """See `ha_canal.server.ports.ServedInstance`. A new client begins where reading is now."""
         wanted = TableFilter(pattern) if pattern else None
         await self._until_ready()
+        if wanted is not None:
+            self._warn_of_idle(wanted, f"the filter of client {client_id!r}", self._visible)
         async with self._subscribing:
             feed = self._feeds.get(client_id)
             if wanted is not None and (feed is None or feed.pattern != pattern):
@@ -301,7 +314,7 @@ class Instance:
             name=self.name,
             epoch=self.epoch,
             state=self.state,
-            detail=detail or self._trouble,
+            detail="; ".join(filter(None, (detail or self._trouble, self._idle_note))),
             source=self._config.source.address,
             read_place=place_of(progress.position) if progress else None,
             lag_s=self._reader.lag_s() if self._reader else -1,

@@ -198,3 +198,13 @@ async def start_of_binlog(db: Session, info: ServerInfo) -> Position:
 
 def _place(info: ServerInfo, file: str, offset: int, gtid_set: str) -> Position:
     return Position(file, offset, info.server_uuid, info.server_id, 0, gtid_set if info.gtids else "")
+
+
+async def visible_tables(db: Session) -> list[tuple[str, str]]:
+    """Return (schema, table) of every table that this account may see."""
+    rows = await db.query("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES")
+    return [(_text(schema), _text(table)) for schema, table in rows]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 
 from ha_canal.errors import FilterError
 
@@ -34,6 +35,11 @@ class TableFilter:
         if answer is None:
             answer = self._answers[schema, table] = self._decide(f"{schema}.{table}")
         return answer
+
+    def idle_parts(self, tables: Iterable[tuple[str, str]]) -> list[str]:
+        """Return the parts of ``pattern`` that match none of ``tables`` (schema, table): probably misspelt."""
+        names = [f"{schema}.{table}" for schema, table in tables]
+        return [part.pattern for part in self._white if not any(part.fullmatch(name) for name in names)]
 
     def _decide(self, name: str) -> bool:
         if any(part.fullmatch(name) for part in self._black):

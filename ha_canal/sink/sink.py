@@ -21,7 +21,6 @@ class Sink:
         self._filter = table_filter
         self._open = False
         self._held: Begin | None = None
-        self._began = False
 
     def pass_items(self, items: Sequence[Item]) -> list[Item]:
         """Return what passes of ``items``, which go on where those of the last call ended.
@@ -56,7 +55,7 @@ class Sink:
             raise _broken("a change comes without the Begin of its transaction", item)
         if self._held is not None:
             passed.append(self._held)
-            self._held, self._began = None, True
+            self._held = None
 
     def _wants(self, item: Rows | Statement) -> bool:
         if isinstance(item, Rows):

@@ -189,7 +189,7 @@ class Client:
                 if self._flow and self._flow.is_open:
                     self._flow.close()
                 elif self._link and not self._flow and self._link.lease:
-                    self._link.unsubscribe(forget=False)
+                    self._link.goodbye()
             self._drop()
 
     def __enter__(self) -> Self:
@@ -218,9 +218,9 @@ class Client:
         try:
             yield
         except CanalError as error:
-            self._drop()
             if self._closing.is_set():
-                return
+                return  # `close` says goodbye and drops
+            self._drop()
             if isinstance(error, LockedError) and self._lock_until is not None and time.monotonic() > self._lock_until:
                 raise
             self._closing.wait(self._pause_after(error))

@@ -75,8 +75,10 @@ class Held:
         return [event_id for batch in self.unanswered for event_id in batch.event_ids()]
 
     def give_back(self, batch_id: int | None) -> Batch | None:
-        """Let go of the batch and all after it (None: all); returns the first of them, None when there is none."""
+        """Let go of the batch and all after it (None: all); returns the first of them, None when it is not held."""
         first = None
+        if batch_id is not None and all(batch.batch_id != batch_id for batch in self._held):
+            return None
         while self._held and (batch_id is None or self._held[-1].batch_id >= batch_id):
             first = self._held.pop()
             self.gone.add(first.batch_id)

@@ -29,7 +29,7 @@ _SILENT_S = 10.0
 """Three heartbeats missed: the node is dead, frozen, or cut off."""
 _ANSWER_S = 10.0
 """How long a plain call may take beyond the waiting that it asked for."""
-_CLOSE_S = 5.0
+_CLOSE_S = 3.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -96,6 +96,11 @@ class Link:
         )
         self._ask(self._stub.Unsubscribe, request)
         self.lease = ""
+
+    def goodbye(self) -> None:
+        """Release the lock, if the node still answers."""
+        request = pb.UnsubscribeRequest(instance=self.instance, client_id=self.client_id, lease=self.lease)
+        self._ask(self._stub.Unsubscribe, request, _CLOSE_S - _ANSWER_S)
 
     def cursor(self) -> pb.Place | None:
         """Return where this client id's acks have come to, or None when the node does not say."""

@@ -51,11 +51,14 @@ def acknowledge_again(node: Node, event_ids: list[str], place: Place, give_up: C
             node.rollback(0, 0)
             return True  # the cursor is behind them all: they were stored
         rest = left[left.index(came[0]) :] if came else left  # what the cursor is behind of was stored
-        if came != rest[: len(came)]:
-            node.rollback(0, 0)
+        if came == rest[: len(came)]:
+            node.ack(batch.batch_id, batch.epoch)
+            left = rest[len(came) :]
+            continue
+        node.rollback(0, 0)
+        if came[: len(rest)] != rest or len(came) > len(left):
             return False
-        node.ack(batch.batch_id, batch.epoch)
-        left = rest[len(came) :]
+        left = rest  # more than that came: ask for less
     return True
 
 

@@ -137,16 +137,18 @@ class CanalService:
 
     async def _ack(self, raw: bytes, _context: Context) -> bytes:
         request = _parse(pb.AckRequest, raw)
-        delivery = self._term(request.instance).delivery(request.client_id)
+        term = self._term(request.instance)
+        delivery = term.delivery(request.client_id)
         with delivery.lock.call(request.lease):
-            await asyncio.shield(delivery.accept(request.lease, request.batch_id, request.epoch))
+            await term.run(_settled(delivery.accept(request.lease, request.batch_id, request.epoch)))
         return pb.AckReply(batch_id=request.batch_id).SerializeToString()
 
     async def _rollback(self, raw: bytes, _context: Context) -> bytes:
         request = _parse(pb.RollbackRequest, raw)
-        delivery = self._term(request.instance).delivery(request.client_id)
+        term = self._term(request.instance)
+        delivery = term.delivery(request.client_id)
         with delivery.lock.call(request.lease):
-            await delivery.rollback(request.lease, request.batch_id or None, request.epoch)
+            await term.run(delivery.rollback(request.lease, request.batch_id or None, request.epoch))
         return pb.RollbackReply().SerializeToString()
 
     async def _describe(self, raw: bytes, _context: Context) -> bytes:
@@ -221,6 +223,11 @@ def _told(raised: Exception) -> CanalError:
         return UsageError("the request is no message of this protocol")
     _log.error("a call failed through a fault of this program", exc_info=raised)
     return CanalError("the node failed at this call; its log says why")
+
+
+async def _settled(durable: asyncio.Future[None]) -> None:
+    """Wait for an ack without owning it: its write goes on, whoever stops waiting."""
+    await asyncio.shield(durable)
 
 
 def _parse(kind: type[M], raw: bytes) -> M:

@@ -144,6 +144,7 @@ class MemoryInstance:
         self.writes_go = asyncio.Event()
         self.writes_go.set()
         self.writes: list[Position] = []
+        self.writes_waiting = 0
         self._source = source
         source.running.append(self)
 
@@ -171,7 +172,9 @@ class MemoryInstance:
         return behind[0] if behind else 0
 
     async def acknowledged(self, client_id: str, position: Position) -> None:
+        self.writes_waiting += 1
         await self.writes_go.wait()
+        self.writes_waiting -= 1
         if self.write_fault:
             raise self.write_fault
         self.check_output()

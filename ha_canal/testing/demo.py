@@ -19,7 +19,7 @@ from ha_canal.client import Batch
 from ha_canal.testing.database import DatabaseServer
 from ha_canal.testing.eventually import eventually
 from ha_canal.testing.mariadb import mariadb_server
-from ha_canal.testing.nodes import ClusterPlan, NodeProcess, leader_of
+from ha_canal.testing.nodes import ClusterPlan, NodeProcess, leader_of, running_nodes
 from ha_canal.testing.workload import Reader, Writer, committed, create_tables
 from ha_canal.testing.zookeeper import zookeeper_server
 
@@ -63,18 +63,10 @@ async def run(pace: Pace) -> bool:
         plan = ClusterPlan(
             directory, f"{zookeeper.host}:{zookeeper.port}", source, session_timeout_s=_SESSION_TIMEOUT_S
         )
-        nodes = [NodeProcess(plan, f"node-{number}") for number in (1, 2, 3)]
-        for node in nodes:
-            stack.callback(node.process.kill)
-        await asyncio.gather(*(node.start() for node in nodes))
+        nodes = await stack.enter_async_context(running_nodes(plan))
         leader = await leader_of(nodes)
         say(f"{leader.name} ({leader.address}) was elected; the others stand by. A client reads:")
-        try:
-            return await _write_kill_count(pace, source, nodes, leader)
-        except BaseException:
-            for node in nodes:
-                say(f"--- the end of {node.name}'s log\n{node.process.log_text()[-3000:]}")
-            raise
+        return await _write_kill_count(pace, source, nodes, leader)
 
 
 async def _write_kill_count(pace: Pace, source: DatabaseServer, nodes: list[NodeProcess], leader: NodeProcess) -> bool:
@@ -86,11 +78,14 @@ async def _write_kill_count(pace: Pace, source: DatabaseServer, nodes: list[Node
             what="the client got changes",
         )
         say(f"kill -9 of {leader.name} (process {leader.process.pid})")
+        epoch = reader.epoch
         leader.process.kill()
         killed_at = time.monotonic()
         target = writer.transactions + pace.transactions_after
-        await eventually(lambda: reader.arrivals[-1] > killed_at + 0.1, within_s=_PATIENCE_S, what="batches go on")
-        service_gap_s = next(at for at in reader.arrivals if at > killed_at + 0.1) - killed_at
+        next_batch = await eventually(
+            lambda: reader.arrival_after(epoch), within_s=_PATIENCE_S, what="the next leader gives batches"
+        )
+        service_gap_s = next_batch.at_s - killed_at
         successor = await leader_of([node for node in nodes if node is not leader])
         say(f"{successor.name} took over; the client went on by itself")
         await eventually(lambda: writer.transactions >= target, within_s=_PATIENCE_S, what="the writer goes on")

@@ -1,23 +1,26 @@
 """Nodes of one cluster as processes, as an operator would run them: `ha-canal serve --config …`, killed with -9.
 
-Ports are chosen beforehand, so a killed node comes back at the same address.
+Ports are chosen beforehand, so a killed node comes back at the same address. An embedded node is a cluster of one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from ha_canal.protos import canal_pb2, canal_pb2_grpc
-from ha_canal.testing.database import DatabaseServer
+from ha_canal.testing.database import CANAL_PASSWORD, CANAL_USER, DatabaseServer
 from ha_canal.testing.eventually import eventually
 from ha_canal.testing.process import ServerProcess, free_port
 
+_TAIL = 3_000
+_FAULTS = ("Traceback", "fault of this program", "was never retrieved", "stopped: ", "is stuck for")
 _TEMPLATE = """\
 [node]
 name = "{name}"
@@ -25,8 +28,7 @@ listen = "{address}"
 client_lease_s = {lease_s}
 
 [cluster]
-mode = "zookeeper"
-servers = "{zookeeper}"
+{coordinator}
 session_timeout_s = {session_timeout_s}
 
 [[instance]]
@@ -47,16 +49,19 @@ max_bytes = {ring_bytes}
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """What all nodes of the cluster share."""
+    """What all nodes of the cluster share. ``zookeeper``: host:port; ``""``: a node alone, embedded."""
 
     directory: Path
     zookeeper: str
     source: DatabaseServer
     instance: str = "shop"
     filter: str = r"shop\..*"
+    root: str = "/otter/canal"
     session_timeout_s: float = 4.0
     lease_s: float = 10.0
     ring_bytes: int = 64 * 1024 * 1024
+    user: str = CANAL_USER
+    password: str = CANAL_PASSWORD
 
 
 class NodeProcess:
@@ -70,15 +75,15 @@ class NodeProcess:
             _TEMPLATE.format(
                 name=name,
                 address=self.address,
-                zookeeper=plan.zookeeper,
+                coordinator=_coordinator(plan, name),
                 session_timeout_s=plan.session_timeout_s,
                 instance=plan.instance,
                 filter=plan.filter,
                 lease_s=plan.lease_s,
                 host=plan.source.host,
                 port=plan.source.port,
-                user=plan.source.user,
-                password=plan.source.password,
+                user=plan.user,
+                password=plan.password,
                 ring_bytes=plan.ring_bytes,
             )
         )
@@ -92,6 +97,28 @@ class NodeProcess:
 
     async def _answers(self) -> bool:
         return await asyncio.to_thread(describe, self.address, timeout_s=1.0) is not None
+
+
+def _coordinator(plan: ClusterPlan, name: str) -> str:
+    if not plan.zookeeper:
+        return f'mode = "embedded"\nstate_file = "{plan.directory / name}.state"'
+    return f'mode = "zookeeper"\nservers = "{plan.zookeeper}"\nroot = "{plan.root}"'
+
+
+@contextlib.asynccontextmanager
+async def running_nodes(plan: ClusterPlan, count: int = 3) -> AsyncIterator[list[NodeProcess]]:
+    """Run the cluster: entered when every node answers, killed when left. An error shows the ends of their logs."""
+    nodes = [NodeProcess(plan, f"node-{number}") for number in range(1, count + 1)]
+    try:
+        await asyncio.gather(*(node.start() for node in nodes))
+        yield nodes
+    except BaseException as error:
+        for node in nodes:
+            error.add_note(f"--- the end of {node.name}'s log ({node.address})\n{node.process.log_text()[-_TAIL:]}")
+        raise
+    finally:
+        for node in nodes:
+            node.process.kill()
 
 
 def describe(address: str, *, timeout_s: float = 5.0, local_only: bool = True) -> canal_pb2.DescribeReply | None:
@@ -124,6 +151,16 @@ async def leader_of(nodes: Sequence[NodeProcess], instance: str = "shop", *, wit
 
     await eventually(one_leads, within_s=within_s, what=f"a node runs {instance}")
     return found[0]
+
+
+def faults_logged(nodes: Sequence[NodeProcess]) -> list[str]:
+    """Return the lines in which nodes say that they met a fault of the program; a sound run has none."""
+    return [
+        f"{node.name}: {line}"
+        for node in nodes
+        for line in node.process.log_text().splitlines()
+        if any(word in line for word in _FAULTS)
+    ]
 
 
 def resident_bytes(pid: int) -> int:

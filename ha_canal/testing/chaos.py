@@ -1,0 +1,204 @@
+"""The campaign of `scripts/chaos`: kill the leader again and again under load, and judge what the clients got.
+
+Three nodes, a ZooKeeper, a database, two writers, and two clients of the same client id, of which one waits for the
+lock of the other. At random moments the leader is killed with SIGKILL; it comes back either while its session still
+stands at ZooKeeper, or after another node has taken over. The verdict is counted against the database itself, and no
+node may have logged a fault of the program. The same seed gives the same moments and choices; what meets them is up to
+the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ha_canal.testing.checker import Checker, Verdict
+from ha_canal.testing.database import DatabaseServer
+from ha_canal.testing.eventually import eventually
+from ha_canal.testing.mariadb import mariadb_server
+from ha_canal.testing.mysql import mysql_server
+from ha_canal.testing.nodes import ClusterPlan, NodeProcess, faults_logged, leader_of, running_nodes
+from ha_canal.testing.workload import Arrival, Reader, Writer, committed, create_tables
+from ha_canal.testing.zookeeper import zookeeper_server
+
+_PATIENCE_S = 60.0
+_LONGEST_CALM_S = 2.0
+"""The leader is killed up to this long after its first batch."""
+_COMES_BACK_AT_ONCE = 0.3
+"""The share of killed nodes that are started again before anybody else leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one campaign does."""
+
+    kills: int = 20
+    seed: int = 1
+    session_timeout_s: float = 4.0
+    pause_s: float = 0.002
+    """The mean pause of each writer between two transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One kill: ``recovered_s`` from the kill to the first batch of a later leader."""
+
+    node: str
+    epoch: int
+    calm_s: float
+    back_at_once: bool
+    recovered_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a campaign showed. ``faults`` are the lines in which a node logged a fault of the program."""
+
+    kills: Sequence[Kill]
+    verdict: Verdict
+    faults: Sequence[str]
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict.holds and not self.faults
+
+
+class Campaign:
+    """The cluster under fire. ``say`` is told of each kill."""
+
+    def __init__(
+        self, options: Options, source: DatabaseServer, nodes: Sequence[NodeProcess], *, say: Callable[[str], None]
+    ) -> None:
+        self._options = options
+        self._source = source
+        self._nodes = nodes
+        self._say = say
+        self._random = random.Random(options.seed)
+        addresses = [node.address for node in nodes]
+        self._checker = Checker()
+        self._readers = [Reader(addresses, checker=self._checker) for _ in range(2)]
+
+    async def run(self) -> Outcome:
+        """Kill, drain, and judge."""
+        await leader_of(self._nodes)
+        with contextlib.ExitStack() as stack:
+            for reader in self._readers:
+                stack.enter_context(reader)
+            writers = [stack.enter_context(self._writer(number)) for number in (1, 2)]
+            await self._later_than(0)
+            kills = [await self._kill() for _ in range(self._options.kills)]
+            for writer in writers:
+                writer.stop()
+            truth = committed(self._source)
+            await eventually(lambda: self._has_all(truth), within_s=_PATIENCE_S, what="all was delivered and acked")
+        return Outcome(kills, self._checker.verdict(truth), faults_logged(self._nodes))
+
+    def _writer(self, number: int) -> Writer:
+        seed = self._options.seed * 100 + number
+        return Writer(self._source, writer=number, pause_s=self._options.pause_s, seed=seed)
+
+    def _has_all(self, truth: Sequence[tuple[int, int]]) -> bool:
+        for reader in self._readers:
+            reader.check()
+        return not self._checker.missing(truth) and self._checker.acknowledged == self._checker.delivered
+
+    async def _kill(self) -> Kill:
+        calm_s = self._random.uniform(0, _LONGEST_CALM_S)
+        back_at_once = self._random.random() < _COMES_BACK_AT_ONCE
+        victim = await leader_of(self._nodes)
+        await asyncio.sleep(calm_s)  # a random moment is what this is about
+        epoch = max(reader.epoch for reader in self._readers)
+        victim.process.kill()
+        killed_at = time.monotonic()
+        if back_at_once:
+            await victim.start()
+        arrival = await self._later_than(epoch)
+        if not back_at_once:
+            await victim.start()
+        kill = Kill(victim.name, epoch, round(calm_s, 2), back_at_once, round(arrival.at_s - killed_at, 2))
+        self._say(
+            f"  {victim.name}  epoch {epoch:>3}  killed {calm_s:4.2f} s after its election was seen, "
+            f"{'back at once' if back_at_once else 'back later  '}  next batch after {kill.recovered_s:5.2f} s"
+        )
+        return kill
+
+    async def _later_than(self, epoch: int) -> Arrival:
+        """Return the first batch from a later leader, whichever client got it."""
+
+        def first() -> Arrival | None:
+            for reader in self._readers:
+                reader.check()
+            found = [arrival for reader in self._readers if (arrival := reader.arrival_after(epoch))]
+            return min(found, key=lambda arrival: arrival.at_s, default=None)
+
+        return await eventually(first, within_s=_PATIENCE_S, what=f"a leader after epoch {epoch} gives batches")
+
+
+async def run(options: Options, flavor: str, logs: Path | None, *, say: Callable[[str], None]) -> Outcome:
+    """Run a campaign on servers of its own; the nodes' logs stay in ``logs``, if given."""
+    async with contextlib.AsyncExitStack() as stack:
+        directory = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ha_canal_chaos_")))
+        directory.mkdir(parents=True, exist_ok=True)
+        source = await stack.enter_async_context(mysql_server() if flavor == "mysql" else mariadb_server())
+        zookeeper = await stack.enter_async_context(zookeeper_server())
+        create_tables(source)
+        plan = ClusterPlan(directory, zookeeper.hosts, source, session_timeout_s=options.session_timeout_s)
+        nodes = await stack.enter_async_context(running_nodes(plan))
+        return await Campaign(options, source, nodes, say=say).run()
+
+
+def summary(outcome: Outcome, options: Options) -> list[str]:
+    """Return the verdict, and how long clients were without batches, in lines."""
+    seconds = [kill.recovered_s for kill in outcome.kills]
+    lines = ["", "verdict, counted against the database itself", *(f"  {line}" for line in outcome.verdict.lines())]
+    lines.append(f"  faults in the nodes' logs:      {len(outcome.faults)}")
+    lines += [f"    {fault}" for fault in outcome.faults]
+    if seconds:
+        lines.append(
+            f"  kill to the next batch, {len(seconds)} kills: min {min(seconds):.2f} s, median "
+            f"{statistics.median(seconds):.2f} s, max {max(seconds):.2f} s "
+            f"(session timeout {options.session_timeout_s:g} s)"
+        )
+    return [*lines, f"  => {'the promise held' if outcome.holds else 'THE PROMISE WAS BROKEN'}"]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Parse the command line, run, and exit with 0 only if the verdict holds."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
+    parser.add_argument("--session-timeout", type=float, default=4.0, help="of ZooKeeper, in seconds")
+    parser.add_argument("--source", choices=["mariadb", "mysql"], default="mariadb")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the outcome there, too")
+    parser.add_argument("--logs", type=Path, default=None, metavar="FOLDER", help="keep the nodes' logs there")
+    arguments = parser.parse_args()
+    logging.getLogger("ha_canal.client").setLevel(logging.ERROR)  # that nodes are down is no news here
+    seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
+    options = Options(arguments.kills, seed, arguments.session_timeout)
+    _say(f"{options.kills} kills of the leader on {arguments.source}, seed {seed}")
+    outcome = asyncio.run(run(options, arguments.source, arguments.logs, say=_say))
+    for line in summary(outcome, options):
+        _say(line)
+    if arguments.json:
+        record = {"source": arguments.source, **asdict(options), **asdict(outcome), "holds": outcome.holds}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+    sys.exit(0 if outcome.holds else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -113,6 +113,20 @@ def test_empty_transactions_share_a_slot_and_keep_their_gtids() -> None:
     asyncio.run(scenario())
 
 
+def test_a_run_that_grows_is_held_for_those_who_have_passed_a_part_of_it() -> None:
+    async def scenario() -> None:
+        writer, ring = Writer(number=1), Ring()
+        early = ring.subscribe("early", start=GTID_START, wants=everything)
+        late = ring.subscribe("late", start=GTID_START, wants=everything)
+        await ring.put(writer.transaction())
+        assert early.cursor.gtid_set == f"{UUID}:1-2"
+        await ring.put(writer.transaction())
+        assert (late.cursor.gtid_set, ring.items) == (f"{UUID}:1-3", 1)
+        assert (early.cursor, ring.items) == (late.cursor, 0)
+
+    asyncio.run(scenario())
+
+
 def test_who_waits_for_room_or_for_entries_does_not_spin() -> None:
     async def scenario() -> None:
         writer, ring = Writer(), Ring(max_items=3)
@@ -181,9 +195,12 @@ def test_a_start_behind_which_something_was_freed_is_refused(gtids: str) -> None
         with pytest.raises(StartPassedError):
             ring.subscribe("late", start=start, wants=everything)
         resumed = ring.subscribe("resumed", start=cursor, wants=everything)
-        assert (await get(resumed)).items == (items[0], *items[3:])
+        begin = await get(resumed, max_items=1)
+        assert (begin.items, begin.position) == (tuple(items[:1]), cursor)
+        assert (await get(resumed)).items == tuple(items[3:])
         reader.ack((await get(reader)).batch_id)
         resumed.ack(1)
+        resumed.ack(2)
         with pytest.raises(StartPassedError):
             ring.subscribe("late", start=cursor, wants=everything)
         ring.subscribe("next", start=reader.cursor, wants=everything)

@@ -196,6 +196,20 @@ def test_a_mariadb_sequence_number_that_falls_later_is_not_passed_over() -> None
     asyncio.run(scenario())
 
 
+def test_files_that_are_counted_anew_are_not_passed_over() -> None:
+    async def scenario() -> None:
+        writer, ring = Writer(gtids="", file="bin.000009"), Ring()
+        done, new = writer.transaction("a"), writer.transaction("b")
+        reader = ring.subscribe("r", start=Position("bin.000009", new[0].transaction.start_offset), wants=everything)
+        writer.file, writer.offset = "bin.000001", 4
+        await ring.put([*done, *new, *writer.transaction("c")])
+        for _ in range(2):
+            assert (await get(reader)).items == tuple(writer.written[len(done) :])
+            reader.rollback()
+
+    asyncio.run(scenario())
+
+
 def test_positions_stay_without_gtids_unless_the_empty_set_is_known_to_be_all() -> None:
     async def scenario() -> None:
         writer, ring = Writer(), Ring()

@@ -60,7 +60,7 @@ class Batch:
 
         Returns when that is durable: it never comes again. When the node dies in between, this waits for the next
         leader and acknowledges there. With ``wait=False`` it returns at once, and acks are pipelined: an ack that is
-        lost with its node is repeated under the next leader before the next batch is given.
+        lost with its node is repeated under the next leader before anything is read from that.
         Raises StaleEpochError when that cannot be: the lock was lost, or the client already began anew under another
         leader; then the batch comes again. Raises NotOldestError when an older batch waits for its ack.
         """

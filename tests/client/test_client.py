@@ -177,14 +177,15 @@ def test_an_ack_that_died_with_its_node(stored: bool, more: bool, iterates: bool
         assert texts(again)[0] == "do 3"
 
 
-def test_pipelined_acks_that_died_with_their_node_are_repeated_before_the_next_batch() -> None:
+def test_pipelined_acks_that_died_with_their_node_are_repeated_before_the_next_leader_is_read() -> None:
     with Nodes(2) as nodes, client_of(nodes) as client:
-        committed(nodes, 1, 2, 3)
+        committed(nodes, 1, 2)
         nodes.change(0, lambda instance: instance.writes_go.clear())
         for _ in range(2):
             next(client).ack(wait=False)
         nodes.hand_over(0, 1)
         nodes.change(0, lambda instance: instance.writes_go.set())
+        committed(nodes, 3)
         assert texts(next(client)) == ["do 3"]
         assert acked_behind(nodes, 2)
 
@@ -200,6 +201,20 @@ def test_a_batch_of_an_earlier_session_cannot_be_acknowledged() -> None:
             old.ack()
         old.rollback()  # nothing to do: it came again already
         new.ack()
+
+
+def test_a_batch_that_was_here_before_the_fail_over_can_still_be_acknowledged() -> None:
+    with Nodes(2) as nodes, client_of(nodes) as client:
+        committed(nodes, 1, 2, 3)
+        for batch in (next(client), next(client)):
+            batch.ack(wait=False)
+        wait_until(lambda: acked_behind(nodes, 2), "the acks are durable")
+        wait_until(lambda: len(nodes.leader(0).subscriptions["1001"].out) == 1, "the third batch is on its way")
+        nodes.hand_over(0, 1)
+        last = next(client)  # from the old stream or from the new one: it does not matter
+        last.ack()
+        assert texts(last) == ["do 3"]
+        assert acked_behind(nodes, 3)
 
 
 def test_a_lost_coordinator_delays_acks_and_loses_nothing() -> None:

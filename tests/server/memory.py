@@ -71,7 +71,7 @@ class MemorySubscription:
     def __init__(self, items: list[Item], start: int) -> None:
         self._items = items
         self._given = start
-        self._out: deque[tuple[int, int]] = deque()  # (batch id, place before it)
+        self.out: deque[tuple[int, int]] = deque()  # (batch id, place before it)
         self._last_id = 0
         self._news = asyncio.Event()
 
@@ -93,18 +93,18 @@ class MemorySubscription:
                 break
             taken.append(item)
         self._last_id += 1
-        self._out.append((self._last_id, self._given))
+        self.out.append((self._last_id, self._given))
         self._given += len(taken)
         return MemoryBatch(self._last_id, tuple(taken), False, position_behind(taken[-1]))
 
     def ack(self, batch_id: int) -> None:
-        if not self._out or self._out[0][0] != batch_id:
+        if not self.out or self.out[0][0] != batch_id:
             raise NotOldestError(f"batch {batch_id} is not the oldest")
-        self._out.popleft()
+        self.out.popleft()
 
     def rollback(self, batch_id: int | None) -> None:
-        while self._out and (batch_id is None or self._out[-1][0] >= batch_id):
-            self._given = self._out.pop()[1]
+        while self.out and (batch_id is None or self.out[-1][0] >= batch_id):
+            self._given = self.out.pop()[1]
         self._news.set()
 
 

@@ -16,7 +16,7 @@ from ha_canal.cluster.coordinator import Tree
 from ha_canal.cluster.layout import InstancePaths
 from ha_canal.config import InstanceSection
 from ha_canal.cursor import CursorWriter, cursor_from_json, cursor_to_json
-from ha_canal.errors import CanalError, NotLeaderError, SourceBusyError, StartPassedError
+from ha_canal.errors import CanalError, NotLeaderError, SourceBusyError, StartPassedError, StreamError
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import end_of_binlog, inspect, session, start_of_binlog, visible_tables
 from ha_canal.protos import canal_pb2
@@ -109,14 +109,22 @@ class Instance:
         self._term.check()
 
     async def run(self) -> None:
-        """Read the source and keep the cursors until cancelled; clients are told before anything is taken down."""
+        """Read the source and keep the cursors until cancelled; clients are told before anything is taken down.
+
+        Raises StreamError when the stream cannot be trusted, some time after it has stopped: what is in memory may be
+        half a transaction, and the next term begins anew from the cursors.
+        """
         async with self._cursors:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._read(), name=f"source of {self.name}")
                     tasks.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}")
+            except* StreamError:
+                pass  # it is `failure`, and raised below as itself
             finally:
                 self.ended.set_result(NotLeaderError(self.name))
+        if self.failure is not None:
+            raise self.failure
 
     async def flush(self) -> None:
         """Write every cursor that moved without an ack (filtered traffic), before a clean end."""
@@ -134,16 +142,15 @@ class Instance:
             try:
                 reader = self._reader or await self._prepare()
                 await self._has_readers.wait()
-                self._reading()
+                self.failure = None
                 await reader.read_until_it_breaks()
             except CanalError as error:
                 if self._reader is not None and self._reader.progress.transactions > before:
-                    delays = iter(_RETRY)
+                    delays, self._trouble = iter(_RETRY), ""
                 self._note(error)
                 await asyncio.sleep(next(delays) if error.retriable else _STOPPED_RETRY_S)
-
-    def _reading(self) -> None:
-        self.failure = None
+                if isinstance(error, StreamError):
+                    raise
 
     def _note(self, error: CanalError) -> None:
         if str(error) != self._trouble:

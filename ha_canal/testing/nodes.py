@@ -153,6 +153,17 @@ async def leader_of(nodes: Sequence[NodeProcess], instance: str = "shop", *, wit
     return found[0]
 
 
+def is_drained(nodes: Sequence[NodeProcess], client_id: str, instance: str = "shop") -> bool:
+    """Whether the node that runs the instance has given the client all that it read, and has an ack for all of it."""
+    for node in nodes:
+        reply = describe(node.address, timeout_s=1.0) if node.process.running else None
+        for one in reply.instances if reply else ():
+            for client in one.clients:
+                if one.name == instance and client.client_id == client_id:
+                    return client.behind_items == 0 and client.batches_in_flight == 0
+    return False
+
+
 def faults_logged(nodes: Sequence[NodeProcess]) -> list[str]:
     """Return the lines in which nodes say that they met a fault of the program; a sound run has none."""
     return [

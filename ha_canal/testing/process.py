@@ -84,6 +84,11 @@ class ServerProcess:
         """Whether the child is alive (a paused one is). Reaps a child that has ended."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status of the last child, negative for a signal; None while it runs, or if there was none."""
+        return self._child.poll() if self._child else None
+
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 

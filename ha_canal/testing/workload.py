@@ -23,6 +23,7 @@ from ha_canal.testing.checker import Checker, Delivery, Mark
 from ha_canal.testing.database import DatabaseServer
 
 SCHEMA = "shop"
+CLIENT_ID = "checker"
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS ledger (
         writer INT NOT NULL, sequence BIGINT NOT NULL, note VARCHAR(200) NOT NULL, PRIMARY KEY (writer, sequence))""",
@@ -142,7 +143,7 @@ class Reader:
         self,
         nodes: Sequence[str],
         *,
-        client_id: str = "checker",
+        client_id: str = CLIENT_ID,
         instance: str = "shop",
         filter: str | None = None,  # noqa: A002 - the field's word
         checker: Checker | None = None,

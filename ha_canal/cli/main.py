@@ -54,9 +54,18 @@ def serve(path: Path) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        serving = asyncio.create_task(serve_until_cancelled(), name="node")
+        stopping = asyncio.create_task(stop.wait(), name="stop signal")
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        serving.cancel()  # also while it still waits for ZooKeeper
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    async def serve_until_cancelled() -> None:
         async with node(config) as running:
             logging.getLogger("ha_canal").info("node %s is up; Ctrl-C stops it", running.address)
-            await running.until(stop)
+            await asyncio.Event().wait()
 
     with _plain_errors():
         config = load_config(path)

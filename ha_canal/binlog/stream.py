@@ -92,9 +92,8 @@ class BinlogStream:
     """One dump connection, from its first packet on; a new connection needs a new stream.
 
     ``file`` and ``offset`` are what was asked for (with ``by_gtid`` they may be ``""`` and 4: the server says where it
-    starts). ``skip_ordinals`` rows events and statements of the first transaction are not handed out. ``checksum``
-    says whether the server was told to send checksums; None finds out. It matters for events that stand in no file;
-    those in a file follow what their file says.
+    starts). ``checksum`` says whether the server was told to send checksums; None finds out. It matters for events
+    that stand in no file; those in a file follow what their file says.
     """
 
     def __init__(
@@ -104,13 +103,12 @@ class BinlogStream:
         offset: int,
         server_uuid: str,
         by_gtid: bool = False,
-        skip_ordinals: int = 0,
         checksum: bool | None = None,
     ) -> None:
         self.last_event_timestamp_s = 0
         self._chain = Chain(file, offset, by_gtid=by_gtid)
         self._reader = EventReader(self._chain, checksum=checksum)
-        self._transactions = Transactions(server_uuid, skip_ordinals)
+        self._transactions = Transactions(server_uuid)
         self._payload: tuple[TransactionPayload, Event] | None = None
         self._plans: dict[bytes, RowPlan | None] = {}
         self._plan_of_table_id: dict[int, RowPlan | None] = {}
@@ -299,7 +297,7 @@ class BinlogStream:
             raise ChainError(f"rows of table id {table_id}, which no TABLE_MAP event of this transaction names")
         plan = self._plan_of_table_id[table_id]
         transaction = self._transactions.transaction
-        if plan is None or ordinal is None or transaction is None:
+        if plan is None or transaction is None:
             return
         shape = ROWS_SHAPES[event.type_code]
         head = parse_rows_header(event.body, shape)

@@ -27,10 +27,7 @@ MOST_HELD_BYTES = 4 * 1024 * 1024
 
 
 class Transactions:
-    """The open transaction, if there is one. Items come to the end of ``items``, which its owner empties.
-
-    ``skip_ordinals`` rows events and statements of the first transaction were delivered before and are left out.
-    """
+    """The open transaction, if there is one. Items come to the end of ``items``, which its owner empties."""
 
     __slots__ = (
         "_begin",
@@ -41,7 +38,6 @@ class Transactions:
         "_left",
         "_savepoints",
         "_server_uuid",
-        "_skip",
         "_standalone",
         "_thread_id",
         "_used",
@@ -50,12 +46,11 @@ class Transactions:
         "transaction",
     )
 
-    def __init__(self, server_uuid: str, skip_ordinals: int) -> None:
+    def __init__(self, server_uuid: str) -> None:
         self.items: list[Item] = []
         self.count = 0
         self.transaction: Transaction | None = None
         self._server_uuid = server_uuid
-        self._skip = skip_ordinals
         self._used = 0
         self._begun = False
         self._standalone = False
@@ -65,7 +60,7 @@ class Transactions:
         self._held: list[Item] | None = None
         self._held_bytes = 0
         self._left = False
-        self._savepoints: dict[str, tuple[int, int]] = {}
+        self._savepoints: dict[str, int] = {}
 
     def start(self, event: Event, file: str, gtid: str, commit_timestamp_us: int = 0) -> None:
         """A GTID event, or what starts a transaction where there is none."""
@@ -81,7 +76,7 @@ class Transactions:
         self._begun = self._standalone = False
         self._held = []
         self._held_bytes = 0
-        self._left = self._skip > 0
+        self._left = False
         self._savepoints.clear()
 
     def start_mariadb(self, event: Event, file: str, gtid: str, *, standalone: bool) -> None:
@@ -99,19 +94,19 @@ class Transactions:
         self._begin = event
         self._thread_id = thread_id
 
-    def rows_ordinal(self) -> int | None:
-        """Number the next rows event; None if it was delivered before."""
+    def rows_ordinal(self) -> int:
+        """Number the next rows event."""
         if self.transaction is None or not self._begun:
             raise ChainError("rows outside of a transaction")
         return self._next_ordinal()
 
-    def _next_ordinal(self) -> int | None:
+    def _next_ordinal(self) -> int:
         ordinal = self._used
         self._used = ordinal + 1
         if self._begin_due and self.transaction is not None and self._begin is not None:
             self._begin_due = False
             self.put(Begin(self.transaction, self._begin.offset, self._begin.length, self._thread_id))
-        return None if ordinal < self._skip else ordinal
+        return ordinal
 
     def put(self, item: Item) -> None:
         """Take an item of the open transaction."""
@@ -138,7 +133,7 @@ class Transactions:
             self._begin = event
             self._thread_id = query.thread_id
         ordinal = self._next_ordinal()
-        if ordinal is not None and self.transaction is not None:
+        if self.transaction is not None:
             self.put(
                 Statement(
                     self.transaction,
@@ -161,12 +156,12 @@ class Transactions:
             self._held = []
             self._held_bytes = 0
         self._savepoints.pop(name, None)  # set again, it is the last
-        self._savepoints[name] = len(self._held), self._used
+        self._savepoints[name] = len(self._held)
 
     def rollback_to(self, name: str) -> None:
         """Forget what came since the savepoint, and the savepoints set since."""
-        kept, used = self._savepoints.get(name, (0, -1))
-        if self._held is None or used < self._skip:
+        kept = self._savepoints.get(name)
+        if self._held is None or kept is None:
             raise DecodeError(_undone(f"to the savepoint {name!r}"))
         if any(isinstance(item, Begin) for item in self._held[kept:]):
             self._begin_due = True
@@ -208,7 +203,6 @@ class Transactions:
         )
         self.count += 1
         self.transaction = None
-        self._skip = 0
 
 
 def _undone(what: str) -> str:

@@ -5,6 +5,9 @@ Encoding: protobuf.dev, "Encoding". Fields that hold their default are left out,
 
 from __future__ import annotations
 
+import re
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _VARINT, _BYTES = 0, 2
 _SMALL = tuple(bytes((value,)) for value in range(128))
 
@@ -33,8 +36,19 @@ def bytes_field(number: int, value: bytes) -> bytes:
 
 
 def text_field(number: int, value: str) -> bytes:
-    """Return a string field; nothing for ``""``."""
-    return message_field(number, value.encode()) if value else b""
+    """Return a string field; nothing for ``""``.
+
+    A lone surrogate (a byte of a statement or name that its character set does not know) becomes U+FFFD: readers
+    refuse a message with a string that is no UTF-8.
+    """
+    return message_field(number, _utf8(value)) if value else b""
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", value).encode()
 
 
 def message_field(number: int, value: bytes) -> bytes:

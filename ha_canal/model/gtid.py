@@ -33,8 +33,8 @@ class GtidSet(Protocol):
 
 def parse_gtid_set(text: str) -> MysqlGtidSet | MariadbGtidPosition:
     """Return the set that ``text`` writes, of whichever server. The empty text is MySQL's empty set."""
-    stripped = text.strip()
-    return MariadbGtidPosition.parse(stripped) if _MARIADB_GTID.match(stripped) else MysqlGtidSet.parse(stripped)
+    first = text.partition(",")[0].strip()
+    return MariadbGtidPosition.parse(text) if _MARIADB_GTID.fullmatch(first) else MysqlGtidSet.parse(text)
 
 
 class MysqlGtidSet:
@@ -53,7 +53,7 @@ class MysqlGtidSet:
             uuid, *rest = (piece.strip().lower() for piece in part.split(":"))
             if not _UUID.fullmatch(uuid) or not rest:
                 raise ValueError(f"not a GTID set: {part!r}")
-            tag = ""
+            uuid, tag = _with_dashes(uuid), ""
             for piece in rest:
                 if interval := _INTERVAL.fullmatch(piece):
                     first = int(interval[1])
@@ -151,6 +151,12 @@ class MysqlGtidSet:
             text = ":".join(str(first) if first == last else f"{first}-{last}" for first, last in intervals)
             texts[uuid] = texts.get(uuid, uuid) + (f":{tag}" if tag else "") + f":{text}"
         return ",".join(texts.values())
+
+
+def _with_dashes(uuid: str) -> str:
+    """Return the uuid as servers print it; they also read it without dashes."""
+    digits = uuid.replace("-", "")
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _split(gtid: str) -> tuple[tuple[str, str], int]:

@@ -45,4 +45,4 @@ def file_sequence(file: str) -> tuple[int, str]:
     (``mysql-bin.999999`` is followed by ``mysql-bin.1000000``), so names do not sort as text.
     """
     base, _, number = file.rpartition(".")
-    return (int(number), base) if number.isdigit() else (0, file)
+    return (int(number), base) if number.isdecimal() else (0, file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from ha_canal.config import SourceSection
-from ha_canal.errors import CanalError, SourceBusyError, SourceLostError, SourceRefusedError
+from ha_canal.errors import CanalError, ConfigError, SourceBusyError, SourceLostError, SourceRefusedError
 from ha_canal.model.position import Position
 
 Flavor = Literal["mysql", "mariadb"]
@@ -26,7 +27,13 @@ _BUSY = {1040, 1053, 1203, 1205, 1226, 1317}
 """Too many connections, shutting down, user limits, lock wait, interrupted: the server manual's error reference."""
 _LINK = {2002, 2003, 2006, 2013, 2014}
 _NO_TLS = 2026
-_DENIED = {1044, 1045, 1142, 1227, 1698, 3118, 4151}
+_TLS_WANTED = 3159
+_DENIED = {1044, 1045, 1130, 1142, 1227, 1698, 3118, 4151}
+_BEFORE_TRANSACTIONS = {
+    "Format_desc", "Previous_gtids", "Gtid_list", "Binlog_checkpoint", "Start_encryption", "Stop", "Rotate",
+}  # fmt: skip
+"""What `SHOW BINLOG EVENTS` calls the events that a binlog file may hold before its first transaction."""
+_HEAD_EVENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,20 @@ class ServerInfo:
 def explain(error: pymysql.MySQLError, source: SourceSection) -> CanalError:
     """Turn PyMySQL's error into ours, with what to do about it."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    text = str(error.args[1]) if len(error.args) > 1 else type(error).__name__
+    text = str(error.args[-1]) if error.args else type(error).__name__
     where = f"{source.user}@{source.address}"
+    if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
+        return SourceRefusedError(
+            f"{where}: the server's certificate cannot be trusted ({text}). Give tls_ca the certificate of the "
+            "authority that signed it, and host the name that stands in it; tls = 'required' encrypts without checking"
+        )
+    if code == _NO_TLS:
+        return SourceRefusedError(
+            f"{where}: the server has no TLS, and tls = {source.tls!r} asks for it ({text}). Switch TLS on at the "
+            "server, or set tls = 'preferred'"
+        )
+    if code == _TLS_WANTED:
+        return SourceRefusedError(f"{where}: the server wants TLS ({text}). Set tls = 'preferred' or 'required'")
     if code in _DENIED:
         return SourceRefusedError(
             f"{where}: the database denies access ({code}: {text}). Check user and password, and "
@@ -60,7 +79,10 @@ def explain(error: pymysql.MySQLError, source: SourceSection) -> CanalError:
 
 
 def _tls_context(source: SourceSection) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(source.tls_ca) if source.tls_ca else None)
+    try:
+        context = ssl.create_default_context(cafile=str(source.tls_ca) if source.tls_ca else None)
+    except OSError as error:
+        raise ConfigError("source", [f"tls_ca: {source.tls_ca} holds no certificates to trust: {error}"]) from None
     if source.tls != "verify":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -83,6 +105,10 @@ def connect_blocking(source: SourceSection) -> Connection[Any]:
         raise explain(error, source) from None
     except RuntimeError as error:  # PyMySQL: an authentication plugin lacks what it needs
         raise SourceRefusedError(f"{source.user}@{source.address}: cannot log in: {error}") from None
+    except (struct.error, LookupError, ValueError, AssertionError):  # PyMySQL, on a greeting that is none
+        raise SourceLostError(
+            f"{source.address}: what answers there is no MySQL or MariaDB server; check host and port"
+        ) from None
 
 
 def _connect(source: SourceSection, password: str, **tls: Any) -> Connection[Any]:
@@ -194,6 +220,16 @@ async def start_of_binlog(db: Session, info: ServerInfo) -> Position:
     else:
         gtid_set = (await db.variables("gtid_purged")).get("gtid_purged", "").replace("\n", "")
     return _place(info, file, 4, gtid_set)
+
+
+async def has_gtids_before(db: Session, info: ServerInfo, place: Position) -> bool:
+    """Return whether a transaction of the binlog may lie before ``place``: GTIDs cannot be counted from there."""
+    oldest = await start_of_binlog(db, info)
+    if oldest.gtid_set or oldest.file != place.file:
+        return True
+    head = await db.query(f"SHOW BINLOG EVENTS IN %s LIMIT {_HEAD_EVENTS}", (place.file,))
+    starts = [int(event[1]) for event in head if event[2] not in _BEFORE_TRANSACTIONS]
+    return bool(starts) and starts[0] < place.offset
 
 
 def _place(info: ServerInfo, file: str, offset: int, gtid_set: str) -> Position:

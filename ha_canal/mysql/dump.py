@@ -20,7 +20,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from ha_canal.config import SourceSection
-from ha_canal.errors import SourceLostError
+from ha_canal.errors import CanalError, SourceLostError, SourceRefusedError
 from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import ServerInfo, connect_blocking, explain
@@ -31,6 +31,7 @@ _SEND_ANNOTATE_ROWS = 0x02
 """MariaDB leaves its ANNOTATE_ROWS events out unless asked for them, and the chain of positions would have holes."""
 _CHUNK_BYTES = 256 * 1024
 _FIRST_EVENT_OFFSET = 4
+_LARGEST_OFFSET = 0xFFFFFFFF
 _SILENT_HEARTBEATS = 3
 
 
@@ -114,9 +115,9 @@ def _start_blocking(
             for statement in _session_settings(source, info, start, replica_uuid):
                 cursor.execute(statement)
         connection._execute_command(*_command(info, start, server_id))  # type: ignore[attr-defined]  # noqa: SLF001 # the only way to send it
-    except pymysql.MySQLError as error:
+    except (pymysql.MySQLError, CanalError) as error:
         connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 # see above
-        raise explain(error, source) from None
+        raise (explain(error, source) if isinstance(error, pymysql.MySQLError) else error) from None
     return connection
 
 
@@ -149,6 +150,14 @@ def _command(info: ServerInfo, start: Position, server_id: int) -> tuple[int, by
         head = struct.pack("<HIIQI", 0, server_id, 0, _FIRST_EVENT_OFFSET, len(done))
         return _COM_BINLOG_DUMP_GTID, head + done
     flags = _SEND_ANNOTATE_ROWS if info.flavor == "mariadb" else 0
+    if by_gtid(info, start):  # MariaDB was told by @slave_connect_state, and looks at no file
+        return _COM_BINLOG_DUMP, struct.pack("<IHI", _FIRST_EVENT_OFFSET, flags, server_id)
+    if start.offset > _LARGEST_OFFSET:
+        raise SourceRefusedError(
+            f"{info.address}: reading cannot start at {start.file}:{start.offset}, since the protocol has 32 bits for "
+            "an offset (4 GiB). Move the cursor to the start of this file or of the next one, and keep binlog files "
+            "smaller: SET GLOBAL max_binlog_size = 1073741824; with GTIDs (gtid_mode = ON) offsets do not matter"
+        )
     return _COM_BINLOG_DUMP, struct.pack("<IHI", start.offset, flags, server_id) + start.file.encode()
 
 

@@ -15,6 +15,8 @@ from ha_canal.model.gtid import MariadbGtidPosition, MysqlGtidSet, parse_gtid_se
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.mysql.connection import ServerInfo
 
+_Gtids = MysqlGtidSet | MariadbGtidPosition
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -27,14 +29,25 @@ class Start:
 def earliest_of(positions: Sequence[Position]) -> Position:
     """Return the position from which every reader finds all that it has not done: never empty.
 
-    GTID sets are intersected; without them the first in the order of the binlog counts.
+    GTID sets are intersected; without them the first in the order of the binlog counts. Raises SourceRefusedError for
+    GTIDs of both MySQL and MariaDB, which cannot be of one source.
     """
     first = min(positions, key=lambda place: (file_sequence(place.file), place.offset, place.ordinal))
     if all(place.gtid_set for place in positions):
         sets = [parse_gtid_set(place.gtid_set) for place in positions]
-        common = reduce(lambda left, right: left.intersection(right), sets)  # type: ignore[arg-type] # one flavour: all come from one source
-        return replace(first, gtid_set=str(common), ordinal=0)
+        return replace(first, gtid_set=str(reduce(_common, sets)), ordinal=0)
     return replace(first, gtid_set="", ordinal=0)
+
+
+def _common(left: _Gtids, right: _Gtids) -> _Gtids:
+    if isinstance(left, MysqlGtidSet) and isinstance(right, MysqlGtidSet):
+        return left.intersection(right)
+    if isinstance(left, MariadbGtidPosition) and isinstance(right, MariadbGtidPosition):
+        return left.intersection(right)
+    raise SourceRefusedError(
+        f"the stored cursors belong to different servers: {left} is of one flavour, {right} of another. Delete those "
+        "of the source that the instance does not read any more"
+    )
 
 
 def choose_start(
@@ -61,27 +74,40 @@ def choose_start(
 
 
 def _by_gtid(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> Start:
-    done, executed, purged = (parse_gtid_set(text) for text in (wanted.gtid_set, end.gtid_set, oldest.gtid_set))
-    if isinstance(done, MysqlGtidSet) and isinstance(executed, MysqlGtidSet) and isinstance(purged, MysqlGtidSet):
-        if missing := purged.difference(done):
-            raise PositionPurgedError(
-                f"{info.address} has purged transactions that were not delivered yet: {missing}. Restore the binlog, "
-                "point the instance at a server that still has them, or move the cursor and accept the gap"
-            )
-        if extra := done.difference(executed):
-            raise SourceRefusedError(
-                f"{info.address} lacks transactions that were delivered already: {extra}. It is another server, or it "
-                "was restored from a backup: point the instance at a server that has them"
-            )
-    elif isinstance(done, MariadbGtidPosition) is not isinstance(executed, MariadbGtidPosition) and end.gtid_set:
+    done = parse_gtid_set(wanted.gtid_set)
+    if isinstance(done, MariadbGtidPosition) is not (info.flavor == "mariadb"):
         raise SourceRefusedError(
             f"{info.address} is {info.flavor}, and the stored cursor is not ({wanted.gtid_set}): another server"
+        )
+    if isinstance(done, MariadbGtidPosition):
+        purged, executed = MariadbGtidPosition.parse(oldest.gtid_set), MariadbGtidPosition.parse(end.gtid_set)
+        missing = "" if purged.issubset(done) else f"what lies between {done} and {purged}"
+        extra = "" if done.issubset(executed) else f"it ends at {executed or 'nothing'}, they at {done}"
+    else:
+        missing = str(MysqlGtidSet.parse(oldest.gtid_set).difference(done))
+        extra = str(done.difference(MysqlGtidSet.parse(end.gtid_set)))
+    if missing:
+        raise PositionPurgedError(
+            f"{info.address} has purged transactions that were not delivered yet: {missing}. Restore the binlog, "
+            "point the instance at a server that still has them, or move the cursor and accept the gap"
+        )
+    if extra:
+        raise SourceRefusedError(
+            f"{info.address} lacks transactions that were delivered already: {extra}. It is another server, or it "
+            "was restored from a backup: point the instance at a server that has them"
         )
     return Start(wanted, f"stored cursors: from the GTIDs that all clients have done, {wanted.gtid_set}")
 
 
+def is_same_server(place: Position, info: ServerInfo) -> bool:
+    """Whether ``place`` was read on this server: by its uuid, or by its id where it has none (MariaDB)."""
+    if info.server_uuid:
+        return place.server_uuid == info.server_uuid
+    return not place.server_uuid and place.server_id == info.server_id
+
+
 def _by_offset(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> Start:
-    if (wanted.server_uuid, wanted.server_id) != (info.server_uuid, info.server_id):
+    if not is_same_server(wanted, info):
         raise SourceRefusedError(
             f"{info.address} is server {info.server_uuid or info.server_id}, and the stored cursor {wanted} belongs to "
             f"server {wanted.server_uuid or wanted.server_id}; without GTIDs a file and offset mean nothing elsewhere"

@@ -1,13 +1,15 @@
 """How far reading has come, counted from the items that were handed on: pure, and the truth for reconnecting.
 
 A connection may break anywhere, also inside a transaction of which a part is in the ring already. `Progress` knows
-the clean boundary to dump from again and what of the next transaction is to be passed over, so that the ring sees
-every item once.
+the clean boundary to dump from again, and passes over what it has handed on of the transaction behind it, so that the
+ring sees every item once. It looks at each item's own transaction and ordinal: a source that sends another
+transaction first (a server that took over, with MariaDB's domains in another order) stops the reading here, and can
+neither skip nor repeat a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ha_canal.errors import ChainError
@@ -17,11 +19,16 @@ from ha_canal.model.position import Position
 
 
 class Progress:
-    """Follows the items of one source from ``start`` on."""
+    """Follows the items of one source from ``start`` on.
+
+    A start without GTIDs stays without: a set that lacks what was done before it would make the source send all of
+    that again. `count_gtids_from_empty` says that nothing was.
+    """
 
     def __init__(self, start: Position) -> None:
         self._boundary = replace(start, ordinal=0, gtid_set="")
         self._gtids = parse_gtid_set(start.gtid_set) if start.gtid_set else None
+        self._from_empty = False
         self._open: Transaction | None = None
         self._next_ordinal = 0
         self.transactions = 0
@@ -34,32 +41,54 @@ class Progress:
 
     @property
     def next_ordinal(self) -> int:
-        """How many ordinals of the next transaction were handed on already."""
+        """The first ordinal of the next transaction that was not handed on; 0 between transactions."""
         return self._next_ordinal
 
     @property
     def timestamp_ms(self) -> int:
         return self._boundary.timestamp_ms
 
-    def fresh(self, items: Iterable[Item]) -> list[Item]:
-        """Return ``items``, read behind `position`, without what was handed on before the connection broke.
+    def count_gtids_from_empty(self) -> None:
+        """Learn that the source had executed nothing with a GTID before the start."""
+        self._from_empty = True
 
-        Raises ChainError when the transaction that was read in part is not there any more.
+    def fresh(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return ``items``, read on or read again behind `position`, without what was handed on before.
+
+        Raises ChainError when the transaction that was read in part is not there any more, or is not what it was.
         """
-        kept: list[Item] = []
-        for item in items:
-            if self._open is not None and not kept:
-                if item.transaction.event_id_prefix != self._open.event_id_prefix:
-                    raise ChainError(
-                        f"transaction {self._open.event_id_prefix} was read in part, and the source does not have it "
-                        "any more: it lost its binlog in a crash",
-                        file=item.transaction.file,
-                        offset=item.transaction.start_offset,
-                    )
-                if isinstance(item, Begin):
-                    continue
-            kept.append(item)
-        return kept
+        if self._open is None:
+            return items
+        for index, item in enumerate(items):
+            self._check_goes_on(self._open, item)
+            if not self._was_handed_on(item):
+                return items[index:]
+        return []
+
+    def _check_goes_on(self, opened: Transaction, item: Item) -> None:
+        now = item.transaction
+        if _is_same(opened, now):
+            if not isinstance(item, Commit) or (not item.empty and item.count >= self._next_ordinal):
+                return
+            what = f"now ends after {item.count} of the {self._next_ordinal} events that were read of it"
+        else:
+            what = f"is not what the source sends now: that is {now.event_id_prefix}"
+        raise ChainError(
+            f"transaction {opened.event_id_prefix} was read in part, and {what}. The source lost the end of its binlog "
+            "in a crash, or it is another server, which committed in another order. The instance begins anew from what "
+            "its clients have acknowledged",
+            file=now.file,
+            offset=now.start_offset,
+        )
+
+    def _was_handed_on(self, item: Item) -> bool:
+        match item:
+            case Begin():
+                return True
+            case Rows() | Statement():
+                return item.ordinal < self._next_ordinal
+            case Commit():
+                return False
 
     def advance(self, items: Iterable[Item]) -> None:
         """Take note that ``items`` were handed on."""
@@ -69,7 +98,7 @@ class Progress:
                     self._open, self._next_ordinal = item.transaction, 0
                 case Rows() | Statement():
                     self._next_ordinal = item.ordinal + 1
-                    self.rows_events += 1
+                    self.rows_events += isinstance(item, Rows)
                 case Commit():
                     self._close(item)
 
@@ -78,10 +107,7 @@ class Progress:
         self._open, self._next_ordinal = None, 0
         self.transactions += 1
         if transaction.gtid:
-            if self._gtids is None:
-                self._gtids = parse_gtid_set(transaction.gtid)
-            else:
-                self._gtids.add(transaction.gtid)
+            self._add_gtid(transaction.gtid)
         self._boundary = replace(
             self._boundary,
             file=transaction.file,
@@ -89,3 +115,20 @@ class Progress:
             server_uuid=transaction.server_uuid,
             timestamp_ms=transaction.timestamp_s * 1000,
         )
+
+    def _add_gtid(self, gtid: str) -> None:
+        if self._gtids is not None:
+            self._gtids.add(gtid)
+        elif self._from_empty:
+            self._gtids = parse_gtid_set(gtid)
+
+
+def _is_same(opened: Transaction, now: Transaction) -> bool:
+    """Whether both are one transaction: by GTID or place and, at one place of one server, by its times too.
+
+    A server that lost its last transactions in a crash gives their GTIDs and offsets to others.
+    """
+    if opened.event_id_prefix != now.event_id_prefix:
+        return False
+    places = [(t.server_uuid, t.file, t.start_offset) for t in (opened, now)]
+    return places[0] != places[1] or opened == now

@@ -20,13 +20,21 @@ from ha_canal.binlog.columns import compile_plan
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
 from ha_canal.config import SourceSection
-from ha_canal.errors import CanalError, PositionPurgedError, SourceBusyError, SourceLostError, SourceRefusedError
+from ha_canal.errors import (
+    CanalError,
+    PositionPurgedError,
+    SchemaMismatchError,
+    SourceBusyError,
+    SourceLostError,
+    SourceRefusedError,
+)
 from ha_canal.model.change import Item, Statement
 from ha_canal.model.position import Position
 from ha_canal.model.table import RowPlan
-from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, inspect, session
+from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
 from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
 from ha_canal.schema.catalog import Catalog
+from ha_canal.source.position import is_same_server
 from ha_canal.source.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -81,6 +89,7 @@ class Reader:
         self._screen = screen
         self._put = put
         self._catalog = Catalog()
+        self._server: tuple[object, ...] = ()
         self.progress = Progress(start)
         self.connected_to: ServerInfo | None = None
         self._caught_up = False
@@ -91,6 +100,7 @@ class Reader:
             db = await stack.enter_async_context(session(self._source))
             info = await inspect(db, self._source)
             self._check_same_source(info)
+            await self._learn_of(info, db)
             start = self.progress.position
             socket = await stack.enter_async_context(
                 dump(
@@ -108,7 +118,6 @@ class Reader:
                 offset=start.offset,
                 server_uuid=info.server_uuid,
                 by_gtid=by_gtid(info, start),
-                skip_ordinals=self.progress.next_ordinal,
             )
             try:
                 await self._pump(stream, socket, db, info)
@@ -127,11 +136,21 @@ class Reader:
 
     def _check_same_source(self, info: ServerInfo) -> None:
         at = self.progress.position
-        if not (at.gtid_set and info.gtids) and (at.server_uuid, at.server_id) != (info.server_uuid, info.server_id):
+        if not (at.gtid_set and info.gtids) and not is_same_server(at, info):
             raise SourceRefusedError(
                 f"{info.address} is now server {info.server_uuid or info.server_id}, and we were reading from server "
                 f"{at.server_uuid or at.server_id} at {at}; without GTIDs reading cannot go on there"
             )
+
+    async def _learn_of(self, info: ServerInfo, db: Session) -> None:
+        """Begin anew what holds for one server only, and find out whether GTIDs can be counted from the start."""
+        server = (info.flavor, info.server_uuid, info.server_id, info.address)
+        if server != self._server:
+            self._server = server
+            self._catalog = Catalog()
+        start = self.progress.position
+        if info.gtids and not start.gtid_set and not await has_gtids_before(db, info, start):
+            self.progress.count_gtids_from_empty()
 
     async def _pump(self, stream: BinlogStream, socket: BinlogSocket, db: Session, info: ServerInfo) -> None:
         while True:
@@ -148,14 +167,21 @@ class Reader:
                     await self._hand_on(items, info)
 
     async def _hand_on(self, items: Sequence[Item], info: ServerInfo) -> None:
-        for item in items:
-            if isinstance(item, Statement):
-                self._catalog.saw(item, names_in_events=info.row_metadata_full)
         fresh = self.progress.fresh(items)
+        for index, item in enumerate(fresh):
+            if isinstance(item, Statement):
+                try:
+                    self._catalog.saw(item, names_in_events=info.row_metadata_full)
+                except SchemaMismatchError:
+                    await self._pass_on(fresh[:index])
+                    raise
+        await self._pass_on(fresh)
+
+    async def _pass_on(self, items: Sequence[Item]) -> None:
         # Progress goes first: whoever subscribes while the put waits begins behind what is being put, and a put that
         # is cancelled ends the term.
-        self.progress.advance(fresh)
-        await self._put(self._screen.pass_items(fresh))
+        self.progress.advance(items)
+        await self._put(self._screen.pass_items(items))
 
     async def _plan(self, needed: PlanNeeded, db: Session, info: ServerInfo) -> RowPlan | None:
         table_map = needed.table_map

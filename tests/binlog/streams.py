@@ -41,10 +41,8 @@ def drain(stream: BinlogStream, planner: Planner = plan_for, max_items: int = 10
     return taken
 
 
-def new_stream(
-    file: str = "mysql-bin.000001", offset: int = 4, *, by_gtid: bool = False, skip: int = 0
-) -> BinlogStream:
-    return BinlogStream(file=file, offset=offset, server_uuid="", by_gtid=by_gtid, skip_ordinals=skip)
+def new_stream(file: str = "mysql-bin.000001", offset: int = 4, *, by_gtid: bool = False) -> BinlogStream:
+    return BinlogStream(file=file, offset=offset, server_uuid="", by_gtid=by_gtid)
 
 
 def read_all(chunks: Iterable[bytes], stream: BinlogStream | None = None, planner: Planner = plan_for) -> list[Item]:

@@ -9,12 +9,14 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
-from ha_canal.errors import ConfigError
+from ha_canal.errors import ConfigError, FilterError
+from ha_canal.model.patterns import compile_patterns
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _ADDRESS = re.compile(r"[^:\s/]+:\d{1,5}", re.ASCII)
@@ -35,7 +37,9 @@ class NodeSection(_Section):
 
     name: str = Field(default="", description="how operators call it; default: the advertised address")
     listen: str = "127.0.0.1:11111"
-    advertise: str = Field(default="", description="host:port that clients and other nodes reach; default: listen")
+    advertise: str = Field(
+        default="", validate_default=True, description="host:port that clients and other nodes reach; default: listen"
+    )
     client_lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(
         default=10.0, description="how long a client that is not heard of keeps its lock"
     )
@@ -45,58 +49,71 @@ class NodeSection(_Section):
     def _address(cls, value: str) -> str:
         return _check_address(value) if value else value
 
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if not self.advertise and self.listen.startswith("0.0.0.0:"):
-            raise ValueError("advertise is needed when listen is 0.0.0.0: other machines cannot call 0.0.0.0")
-        return self
+    @field_validator("advertise")
+    @classmethod
+    def _reachable(cls, value: str, others: ValidationInfo) -> str:
+        if not value and str(others.data.get("listen", "")).startswith("0.0.0.0:"):
+            raise ValueError("is needed when listen is 0.0.0.0: other machines cannot call 0.0.0.0")
+        return value
 
 
 class ClusterSection(_Section):
     """``[cluster]``: who decides which node runs an instance. ``embedded``: this node alone, with a SQLite file."""
 
     mode: Literal["embedded", "zookeeper"] = "embedded"
-    state_file: Path | None = Field(default=None, description="embedded: where cursors live")
-    servers: str = Field(default="", description="zookeeper: host:port,host:port")
+    state_file: Path | None = Field(default=None, validate_default=True, description="embedded: where cursors live")
+    servers: str = Field(default="", validate_default=True, description="zookeeper: host:port,host:port")
     root: str = "/otter/canal"
     session_timeout_s: Annotated[float, Field(ge=1, le=120)] = 10.0
 
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.mode == "zookeeper":
-            if not self.servers:
-                raise ValueError("servers is needed in mode zookeeper, such as servers = '10.0.0.1:2181,10.0.0.2:2181'")
-            for server in self.servers.split(","):
-                _check_address(server.strip())
-        elif self.state_file is None:
-            raise ValueError("state_file is needed in mode embedded: the file that remembers the cursors")
-        if not self.root.startswith("/") or self.root.endswith("/"):
-            raise ValueError("root must start with a slash and not end with one, such as /otter/canal")
-        return self
+    @field_validator("state_file")
+    @classmethod
+    def _remembers(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        if value is None and others.data.get("mode") == "embedded":
+            raise ValueError("is needed in mode embedded: the file that remembers the cursors")
+        return value
+
+    @field_validator("servers")
+    @classmethod
+    def _addresses(cls, value: str, others: ValidationInfo) -> str:
+        if not value and others.data.get("mode") == "zookeeper":
+            raise ValueError("is needed in mode zookeeper, such as '10.0.0.1:2181,10.0.0.2:2181'")
+        for server in value.split(",") if value else ():
+            _check_address(server.strip())
+        return value
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[^/\s]+)+", value):
+            raise ValueError("must start with a slash and not end with one, such as /otter/canal")
+        return value
 
 
 class SourceSection(_Section):
     """``[instance.source]``: the database. One of password, password_file, password_env; none: no password."""
 
-    host: str
+    host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)] = 3306
     user: str
     password: SecretStr | None = None
     password_file: Path | None = None
-    password_env: str | None = None
+    password_env: str | None = Field(default=None, validate_default=True)
     tls: Literal["disabled", "preferred", "required", "verify"] = "preferred"
     tls_ca: Path | None = None
     server_id: Annotated[int, Field(ge=0, le=4294967295)] = Field(
         default=0, description="our replica id at the source, the same on every node; 0: made from the instance's name"
     )
-    connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
 
-    @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        if sum(value is not None for value in (self.password, self.password_file, self.password_env)) > 1:
+    @field_validator("password_env")
+    @classmethod
+    def _one_password(cls, value: str | None, others: ValidationInfo) -> str | None:
+        given = (value, others.data.get("password"), others.data.get("password_file"))
+        if sum(one is not None for one in given) > 1:
             raise ValueError("give only one of password, password_file and password_env")
-        return self
+        return value
 
     @property
     def address(self) -> str:
@@ -112,9 +129,11 @@ class SourceSection(_Section):
             return os.environ[self.password_env]
         if self.password_file is not None:
             try:
-                return self.password_file.read_text().rstrip("\n")
+                return self.password_file.read_text("utf-8").rstrip("\r\n")
             except OSError as error:
                 raise ConfigError("source", [f"password_file: {error}"]) from error
+            except UnicodeDecodeError:
+                raise ConfigError("source", [f"password_file: {self.password_file} is no UTF-8 text"]) from None
         return ""
 
 
@@ -135,6 +154,15 @@ class InstanceSection(_Section):
     start: Literal["latest", "earliest"] = "latest"
     ring: RingSection = RingSection()
 
+    @field_validator("filter", "exclude")
+    @classmethod
+    def _expressions(cls, value: str) -> str:
+        try:
+            compile_patterns(value)
+        except FilterError as error:
+            raise ValueError(str(error)) from None
+        return value
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
@@ -148,24 +176,36 @@ class NodeConfig(_Section):
 
     node: NodeSection = NodeSection()
     cluster: ClusterSection
-    instance: tuple[InstanceSection, ...] = Field(min_length=1)
+    instance: tuple[InstanceSection, ...]
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        names = [instance.name for instance in self.instance]
+    @field_validator("instance")
+    @classmethod
+    def _distinct(cls, value: tuple[InstanceSection, ...]) -> tuple[InstanceSection, ...]:
+        if not value:
+            raise ValueError("at least one [[instance]] is needed")
+        names = [instance.name for instance in value]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two instances have the same name: {', '.join(twice)}")
-        return self
+        return value
 
     @property
     def address(self) -> str:
         return self.node.advertise or self.node.listen
 
 
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "node": NodeSection,
+    "cluster": ClusterSection,
+    "instance": InstanceSection,
+    "source": SourceSection,
+    "ring": RingSection,
+}
+
+
 def load_config(path: Path) -> NodeConfig:
     """Read and check a node's TOML file. Raises ConfigError with every fault and its path."""
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -179,10 +219,30 @@ def parse_config(data: dict[str, Any], *, where: str) -> NodeConfig:
         return NodeConfig.model_validate(data)
     except ValidationError as error:
         faults = [
-            f"{_path_of(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            f"{_path_of(fault['loc'])}: {_words_of(fault)}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError(where, faults) from None
+
+
+def _words_of(fault: ErrorDetails) -> str:
+    match fault["type"]:
+        case "missing":
+            return "is missing"
+        case "tuple_type":
+            return "must be a list: write [[instance]], with two brackets"
+        case "extra_forbidden":
+            return f"is no setting; here can stand: {', '.join(_settings_at(fault['loc'][:-1]))}"
+        case _:
+            return fault["msg"].removeprefix("Value error, ")
+
+
+def _settings_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = NodeConfig
+    for part in location:
+        if isinstance(part, str):
+            section = _SECTIONS[part]
+    return sorted(section.model_fields)
 
 
 def _path_of(location: tuple[int | str, ...]) -> str:
@@ -192,15 +252,23 @@ def _path_of(location: tuple[int | str, ...]) -> str:
     return path or "the file"
 
 
+def _bad_url() -> ConfigError:
+    return ConfigError(
+        "the source's URL",
+        ["must be mysql://user:password@host:port, with nothing behind; write / ? # @ : % in a password as %2F %3F …"],
+    )
+
+
 def source_from_url(url: str) -> SourceSection:
     """Read ``mysql://user:password@host:3306``. Raises ConfigError, which does not repeat the URL."""
-    parts = urlsplit(url)
     try:
-        port = parts.port or 3306
-    except ValueError:
-        port = 0
-    if parts.scheme not in {"mysql", "mariadb"} or not parts.hostname or not parts.username or not port:
-        raise ConfigError("the source's URL", ["must be mysql://user:password@host:port"])
+        parts = urlsplit(url)
+        port = 3306 if parts.port is None else parts.port
+    except ValueError:  # brackets or a port that are none
+        raise _bad_url() from None
+    extra = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme not in {"mysql", "mariadb"} or not parts.hostname or not parts.username or not port or extra:
+        raise _bad_url()
     return SourceSection(
         host=parts.hostname,
         port=port,

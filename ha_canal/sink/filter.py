@@ -7,12 +7,10 @@ even a slow expression costs once per table and not once per row.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 
 from ha_canal.errors import FilterError
-
-_CLOSING = {"(": ")", "{": "}", "[": "]"}
+from ha_canal.model.patterns import compile_patterns
 
 
 class TableFilter:
@@ -26,8 +24,8 @@ class TableFilter:
     def __init__(self, pattern: str = "", black: str = "") -> None:
         self.pattern = pattern
         self.black = black
-        self._white = _compile(pattern)
-        self._black = _compile(black)
+        self._white = compile_patterns(pattern)
+        self._black = compile_patterns(black)
         self._answers: dict[tuple[str, str], bool] = {}
 
     def wants(self, schema: str, table: str) -> bool:
@@ -60,40 +58,3 @@ def _glob_to_regex(glob: str) -> str:
     if not (schema and dot and table):
         raise FilterError(f"{glob!r} names no table: write schema.table, such as 'shop.orders' or 'shop.*'")
     return r"\.".join(re.escape(side).replace(r"\*", ".*").replace(r"\?", ".") for side in (schema, table))
-
-
-def _compile(pattern: str) -> tuple[re.Pattern[str], ...]:
-    return tuple(_compile_part(part) for part in _split(pattern))
-
-
-def _compile_part(part: str) -> re.Pattern[str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of sets inside sets, which no Python has yet
-            return re.compile(part, re.IGNORECASE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise FilterError(
-            f"{part!r} is no regular expression: {error}. A filter is a comma list of expressions for schema.table, "
-            r"such as 'shop\..*,users\.account'"
-        ) from None
-
-
-def _split(pattern: str) -> list[str]:
-    """Return the parts between the commas that stand outside of all brackets, without empty ones."""
-    parts = [""]
-    awaited: list[str] = []
-    escaped = False
-    for character in pattern:
-        if character == "," and not awaited and not escaped:
-            parts.append("")
-            continue
-        parts[-1] += character
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif awaited and character == awaited[-1]:
-            awaited.pop()
-        elif character in _CLOSING and awaited[-1:] != ["]"]:
-            awaited.append(_CLOSING[character])
-    return [part for part in map(str.strip, parts) if part]

@@ -25,7 +25,8 @@ class Passed(NamedTuple):
 
 
 class Track:
-    """Begins at ``start``, which may lie inside a transaction.
+    """Begins at ``start``, which may lie inside a transaction, and keeps its server id: that of the server which is
+    read. (A transaction's own is that of the server where it was first committed.)
 
     A start without GTIDs stays without: a set that lacks what was done before would make the source send it all
     again. With ``gtids_from_empty`` the empty set is what was done, and GTIDs are added to it.
@@ -77,7 +78,6 @@ class Track:
             file=transaction.file,
             offset=commit.end_offset,
             server_uuid=transaction.server_uuid,
-            server_id=transaction.server_id,
             timestamp_ms=transaction.commit_timestamp_us // 1000 or commit.timestamp_s * 1000,
             ordinal=0,
         )

@@ -14,7 +14,7 @@ from ha_canal.store import Batch, Ring, Subscription
 from tests.store.changes import UUID, Writer, everything, flat, wants
 
 FILE_START = Position("bin.000001", 4)
-GTID_START = Position("bin.000001", 4, gtid_set=f"{UUID}:1")
+GTID_START = Position("bin.000001", 4, server_id=1, gtid_set=f"{UUID}:1")
 
 
 async def get(subscription: Subscription, *, max_items: int = 1000, max_bytes: int = 1 << 20) -> Batch:
@@ -39,7 +39,7 @@ def test_gives_whole_transactions_in_order_and_moves_behind_them() -> None:
         assert (batch.batch_id, batch.items, batch.partial_transaction) == (1, tuple(items), False)
         assert batch.size_bytes == sum(item.size_bytes for item in items)
         assert batch.position == Position(
-            "bin.000001", writer.offset, UUID, 7, 1003_000, gtid_set=f"{UUID}:1-3", ordinal=0
+            "bin.000001", writer.offset, UUID, GTID_START.server_id, 1003_000, gtid_set=f"{UUID}:1-3"
         )
         assert reader.cursor == GTID_START
         assert (reader.in_flight, ring.items) == (1, len(items) - 1), "a Begin is with its reader until it goes out"

@@ -81,12 +81,14 @@ def serve(path: Path) -> None:
 def tail(url: str, tables: tuple[str, ...], state: Path | None, start: str, count: int | None) -> None:
     """Print the changes of mysql://USER:PASSWORD@HOST:PORT as JSON lines, with nothing to set up.
 
-    Without a password in the URL the variable HA_CANAL_PASSWORD is used. Ctrl-C ends it.
+    Without a password in the URL the variable HA_CANAL_PASSWORD is used. Ctrl-C ends it. A run with --state goes on
+    behind the last change that was printed; one that --count ended among the rows of one statement prints these again.
     """
     from ha_canal.cli.tail import run_tail
 
     logging.getLogger("ha_canal").setLevel(logging.WARNING)
-    with _plain_errors():
+    logging.getLogger("ha_canal.client").setLevel(logging.ERROR)  # what troubles it, the node beside it says
+    with _plain_errors(), contextlib.suppress(KeyboardInterrupt):  # while it still connects; later it is expected
         run_tail(url, tables=tables, state=state, start=start, count=count)
 
 

@@ -1,7 +1,8 @@
 """`ha-canal tail`: an embedded node and a client of it, in one process.
 
 Nothing here is a short cut: the node elects itself, keeps the cursor in SQLite, and serves gRPC on a free loopback
-port; the client is the SDK. What `tail` shows is what any client would get.
+port; the client is the SDK. What `tail` shows is what any client would get. Only the first look at the database is our
+own, so that what cannot work ends at once with one message; later, a database that is away is waited for.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Literal, cast
 import click
 
 from ha_canal.client import Change, Client
-from ha_canal.config import ClusterSection, InstanceSection, NodeConfig, NodeSection, source_from_url
+from ha_canal.config import ClusterSection, InstanceSection, NodeConfig, NodeSection, SourceSection, source_from_url
+from ha_canal.errors import FilterError, StaleEpochError
+from ha_canal.mysql.connection import inspect, session
 from ha_canal.node import node
 from ha_canal.sink.filter import glob_to_filter
 
@@ -30,41 +34,98 @@ _CLIENT_ID = "1001"
 
 
 def run_tail(url: str, *, tables: tuple[str, ...], state: Path | None, start: str, count: int | None) -> None:
-    """Print changes until Ctrl-C, or until ``count`` were printed. Raises our errors."""
+    """Print changes until Ctrl-C or SIGTERM, or until ``count`` were printed. Raises our errors."""
+    source = source_from_url(url)
+    patterns = _filter(tables)
     with contextlib.ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ha_canal_"))) / "state.db"
+        asyncio.run(_look_at(source))
+        stop = stack.enter_context(_signals())
         config = NodeConfig(
             node=NodeSection(listen="127.0.0.1:0"),
             cluster=ClusterSection(mode="embedded", state_file=state),
             instance=(
                 InstanceSection(
                     name=_INSTANCE,
-                    source=source_from_url(url),
-                    filter=",".join(glob_to_filter(table) for table in tables) or r".*\..*",
+                    source=source,
+                    filter=patterns,
                     start=cast("Literal['latest', 'earliest']", start),
                 ),
             ),
         )
         address = stack.enter_context(_embedded_node(config))
-        with contextlib.suppress(KeyboardInterrupt):
-            _print_changes(address, count)
+        # With a count, one entry per batch: a batch can only be remembered as a whole.
+        client = Client([address], instance=_INSTANCE, client_id=_CLIENT_ID, batch_size=1 if count else 0)
+        stack.enter_context(client)
+        stop.closes(client)
+        _print_changes(client, count)
 
 
-def _print_changes(address: str, count: int | None) -> None:
+def _filter(tables: Sequence[str]) -> str:
+    patterns = [glob_to_filter(table) for table in tables]
+    if not all(patterns):
+        raise FilterError("an empty --table names no table: write schema.table, such as 'shop.orders' or 'shop.*'")
+    return ",".join(patterns) or r".*\..*"
+
+
+async def _look_at(source: SourceSection) -> None:
+    """Raise what makes this database unreadable: no way to it, no rights, no binlog."""
+    async with session(source) as db:
+        await inspect(db, source)
+
+
+class _Stop:
+    """Ends the client's iteration between two batches, so that what was printed is remembered."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._client: Client | None = None
+        self._closers: list[threading.Thread] = []
+
+    def closes(self, client: Client) -> None:
+        """Name the client that is closed when the stop comes: at once, if it came already."""
+        self._client = client
+        if self._asked:
+            self.ask()
+
+    def ask(self, *_: object) -> None:
+        """Stop; this is the signal handler, so the closing is another thread's."""
+        self._asked = True
+        if self._client is not None:
+            self._closers.append(threading.Thread(target=self._client.close, name="tail closer"))
+            self._closers[-1].start()
+
+    def join(self) -> None:
+        for closer in self._closers:
+            closer.join()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Stop]:
+    """Let SIGINT and SIGTERM ask for the stop, while the block runs."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.join()
+
+
+def _print_changes(client: Client, count: int | None) -> None:
     printed = 0
-    with Client([address], instance=_INSTANCE, client_id=_CLIENT_ID) as client:
-        for batch in client:
-            for change in batch.changes:
-                click.echo(json_line(change))
-                printed += 1
-                if printed == count:
-                    break
+    for batch in client:
+        for change in batch.changes:
             if printed == count:
-                if change is batch.changes[-1]:
-                    batch.ack()
-                return
-            batch.ack()
+                return  # inside the rows of one statement: they come again
+            click.echo(json_line(change))
+            printed += 1
+        with contextlib.suppress(StaleEpochError):  # it comes again
+            batch.ack(wait=False)
+        if printed == count:
+            return
 
 
 @contextlib.contextmanager

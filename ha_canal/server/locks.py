@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ha_canal.errors import CanalError, LockedError, NotSubscribedError
+from ha_canal.errors import CanalError, LockedError, NotSubscribedError, StaleEpochError
 from ha_canal.server.lock_queue import Claim, Granted, LockQueue, Outcome, Refused, Revoked
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ class ClientLock:
             while self._shown != (holder := self._queue.holder):
                 self._shown = holder
                 await (self._board.show(self._client_id, holder) if holder else self._board.clear(self._client_id))
+        except StaleEpochError:
+            pass  # the term is over, and with it what was shown: it was ephemeral
         except CanalError as error:
             _log.warning("the holder of client id %r of %s cannot be shown: %s", self._client_id, self._instance, error)
         finally:

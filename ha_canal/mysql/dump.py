@@ -60,7 +60,7 @@ class BinlogSocket:
     async def _receive(self) -> bytes:
         while True:
             try:
-                chunk = self._socket.recv(_CHUNK_BYTES)
+                chunk = self._receive_now()
             except (BlockingIOError, ssl.SSLWantReadError):
                 await self._ready()
                 continue
@@ -72,6 +72,18 @@ class BinlogSocket:
             if not chunk:
                 raise SourceLostError(f"{self._source.address}: the server closed the binlog connection")
             return chunk
+
+    def _receive_now(self) -> bytes:
+        """TLS gives one record (16 KiB) at a time: take as many as there are, so that chunks are big all the same."""
+        chunk = self._socket.recv(_CHUNK_BYTES)
+        if not isinstance(self._socket, ssl.SSLSocket) or not chunk:
+            return chunk
+        chunks, room = [chunk], _CHUNK_BYTES - len(chunk)
+        with contextlib.suppress(OSError):  # there is no more, or the connection broke: the next call meets it again
+            while room > 0 and (chunk := self._socket.recv(room)):
+                chunks.append(chunk)
+                room -= len(chunk)
+        return b"".join(chunks)
 
     async def _ready(self, *, write: bool = False) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,1 @@
+"""Tests of where reading starts, how it comes back, and of the reader on real servers."""

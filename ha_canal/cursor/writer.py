@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from ha_canal.errors import CanalError, CoordinatorLostError, UsageError
+from ha_canal.errors import CanalError, CoordinatorLostError
 from ha_canal.model.position import Position
 
 
@@ -72,7 +72,7 @@ class CursorWriter:
         or may not be durable. A cancelled write may still become durable.
         """
         if self._task is None or self._task.done() or self._closing:
-            raise UsageError("the cursor writer has ended: no cursor is written any more; use it inside `async with`")
+            raise CoordinatorLostError("the term is ending here, and no cursor is written any more; ask the next leader")
         group = self._next
         group.positions[client_id] = position
         self._work.set()

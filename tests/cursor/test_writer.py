@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from ha_canal.cursor import CursorWriter
-from ha_canal.errors import CoordinatorLostError, StaleEpochError, UsageError
+from ha_canal.errors import CoordinatorLostError, StaleEpochError
 from ha_canal.model.position import Position
 
 
@@ -112,7 +112,7 @@ def test_the_end_writes_what_is_pending() -> None:
             asyncio.get_running_loop().call_soon(storage.gate.set)
         assert storage.stored == {"a": b"f:2"}
         await asyncio.gather(*tasks)
-        with pytest.raises(UsageError):
+        with pytest.raises(CoordinatorLostError):
             await writer.write("a", at(3))
 
     asyncio.run(scenario())
@@ -154,7 +154,7 @@ def test_a_bug_in_the_storage_ends_the_writer_and_reaches_its_owner() -> None:
                 with pytest.raises(CoordinatorLostError):
                     await writer.write("a", at(1))
                 await settle()
-                with pytest.raises(UsageError):
+                with pytest.raises(CoordinatorLostError):
                     await writer.write("a", at(1))
 
         with pytest.raises(KeyError):

@@ -7,26 +7,43 @@ cursors come from the coordinator and go back there fenced by the epoch, so a de
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 from ha_canal.backoff import Backoff
 from ha_canal.cluster.coordinator import Tree
 from ha_canal.cluster.layout import InstancePaths
 from ha_canal.config import InstanceSection
-from ha_canal.cursor import CursorWriter, cursor_from_json, cursor_to_json
-from ha_canal.errors import CanalError, NotLeaderError, SourceBusyError, StartPassedError, StreamError
+from ha_canal.cursor import CursorWriter
+from ha_canal.errors import (
+    CanalError,
+    NotLeaderError,
+    PositionPurgedError,
+    SourceBusyError,
+    StaleEpochError,
+    StartPassedError,
+    StreamError,
+)
+from ha_canal.instance.feed import Feed
+from ha_canal.instance.records import Records, Term
 from ha_canal.model.position import Position
-from ha_canal.mysql.connection import end_of_binlog, inspect, session, start_of_binlog, visible_tables
+from ha_canal.mysql.connection import (
+    ServerInfo,
+    end_of_binlog,
+    has_gtids_before,
+    inspect,
+    session,
+    start_of_binlog,
+    visible_tables,
+)
 from ha_canal.protos import canal_pb2
-from ha_canal.server.ports import Batch, LockBoard, Subscription
+from ha_canal.server.ports import LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
-from ha_canal.source.position import choose_start
+from ha_canal.source.position import Start, choose_start
 from ha_canal.source.reader import Identity, Reader
 from ha_canal.store.ring import Ring
-from ha_canal.store.subscription import Subscription as RingSubscription
 
 log = logging.getLogger(__name__)
 
@@ -35,36 +52,7 @@ _STOPPED_RETRY_S = 30.0
 """An instance that stopped loudly looks again this often whether somebody mended the cause."""
 _READY_LIMIT_S = 10.0
 _IDLE_CURSOR_S = 2.0
-
-
-class Term(Protocol):
-    """What an instance needs of the lease under which it runs."""
-
-    @property
-    def epoch(self) -> int: ...
-    def check(self) -> None: ...
-    async def write_fenced(self, values: Mapping[str, bytes], delete: Collection[str] = ()) -> None: ...
-
-
-class _Feed:
-    """A subscription that tells its reader why nothing more comes, once it has given all there is."""
-
-    def __init__(self, subscription: RingSubscription, instance: Instance) -> None:
-        self.ring = subscription
-        self._instance = instance
-        self.pattern = ""
-
-    async def get(self, *, max_items: int, max_bytes: int, timeout_s: float) -> Batch | None:
-        batch = await self.ring.get(max_items=max_items, max_bytes=max_bytes, timeout_s=timeout_s)
-        if batch is None and self._instance.failure is not None:
-            raise self._instance.failure
-        return batch
-
-    def ack(self, batch_id: int) -> object:
-        return self.ring.ack(batch_id)
-
-    def rollback(self, batch_id: int | None) -> None:
-        self.ring.rollback(batch_id)
+_LAST_FLUSH_S = 2.0
 
 
 class Instance:
@@ -75,8 +63,7 @@ class Instance:
     ) -> None:
         self._config = config
         self._term = term
-        self._tree = tree
-        self._paths = paths
+        self._records = Records(term, tree, paths, config.source)
         self._root = root
         self.board = board
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
@@ -88,14 +75,17 @@ class Instance:
         self._visible: list[tuple[str, str]] = []
         self._filter = TableFilter(config.filter, config.exclude)
         self._ring = Ring(max_bytes=config.ring.max_bytes, max_items=config.ring.max_items)
-        self._feeds: dict[str, _Feed] = {}
-        self._written: dict[str, Position] = {}
         self._reader: Reader | None = None
+        self._started_at: Position | None = None
         self._gtids_from_empty = False
+        self._feeds: dict[str, Feed] = {}
+        self._subscriptions = 0
+        self._written: dict[str, Position] = {}
         self._ready = asyncio.Event()
+        self._ready_or_failed = asyncio.Event()
         self._has_readers = asyncio.Event()
         self._subscribing = asyncio.Lock()
-        self._cursors = CursorWriter(self, encode=self._record)
+        self._cursors = CursorWriter(self, encode=self._records.encode)
 
     @property
     def name(self) -> str:
@@ -115,23 +105,31 @@ class Instance:
         half a transaction, and the next term begins anew from the cursors.
         """
         async with self._cursors:
+            tasks = [
+                asyncio.create_task(self._read(), name=f"source of {self.name}"),
+                asyncio.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}"),
+            ]
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read(), name=f"source of {self.name}")
-                    tasks.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}")
-            except* StreamError:
-                pass  # it is `failure`, and raised below as itself
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self.ended.set_result(NotLeaderError(self.name))
-        if self.failure is not None:
-            raise self.failure
+                self.ended.set_result(self.failure or NotLeaderError(self.name))
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                with contextlib.suppress(CanalError, TimeoutError):
+                    async with asyncio.timeout(_LAST_FLUSH_S):
+                        await self.flush()
+        for task in done:
+            task.result()
 
     async def flush(self) -> None:
-        """Write every cursor that moved without an ack (filtered traffic), before a clean end."""
-        for client_id, feed in self._feeds.items():
-            cursor = feed.ring.cursor
-            if feed.ring.in_flight == 0 and cursor != self._written.get(client_id):
-                await self.acknowledged(client_id, cursor)
+        """Write every cursor that moved without an ack: what passed was filtered out."""
+        moved = {
+            client_id: feed.ring.cursor
+            for client_id, feed in self._feeds.items()
+            if feed.ring.in_flight == 0 and feed.ring.cursor != self._written.get(client_id)
+        }
+        await asyncio.gather(*(self.acknowledged(client_id, cursor) for client_id, cursor in moved.items()))
 
     # the source
 
@@ -140,16 +138,17 @@ class Instance:
         while True:
             before = self._reader.progress.transactions if self._reader else 0
             try:
+                await self._term.until_valid()  # whoever was cut by another reader may be deposed by now
                 reader = self._reader or await self._prepare()
                 await self._has_readers.wait()
-                self.failure = None
+                self._set_failure(None)
                 await reader.read_until_it_breaks()
             except CanalError as error:
                 if self._reader is not None and self._reader.progress.transactions > before:
                     delays, self._trouble = iter(_RETRY), ""
                 self._note(error)
                 await asyncio.sleep(next(delays) if error.retriable else _STOPPED_RETRY_S)
-                if isinstance(error, StreamError):
+                if isinstance(error, StreamError | StaleEpochError):
                     raise
 
     def _note(self, error: CanalError) -> None:
@@ -159,36 +158,60 @@ class Instance:
                 log.warning("instance %s: %s; trying again", self.name, error)
             else:
                 log.error("instance %s stopped: %s", self.name, error)
-        self.failure = None if error.retriable else error
+        self._set_failure(None if error.retriable else error)
+
+    def _set_failure(self, failure: CanalError | None) -> None:
+        self.failure = failure
+        if failure is not None or self._ready.is_set():
+            self._ready_or_failed.set()
+        else:
+            self._ready_or_failed.clear()
 
     async def _prepare(self) -> Reader:
-        """Find where to read from, store that if it is new, and open the subscriptions of all known clients."""
-        cursors = await self._stored_cursors()
-        checkpoint = await self._stored(self._paths.parse)
+        """Find where to read from, store that if it is new, and open the subscriptions of all known clients.
+
+        Nothing is kept of an attempt that fails: everything is asked first, and set up without a pause after that.
+        """
+        clients = await self._records.clients()
+        cursors = {client_id: cursor for client_id, (cursor, _) in clients.items()}
+        wants = {client_id: TableFilter(pattern) for client_id, (_, pattern) in clients.items()}
         source = self._config.source
         async with session(source) as db:
             info = await inspect(db, source)
             oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
-            self._visible = await visible_tables(db)
-        self._warn_of_idle(self._filter, "the instance's filter", self._visible)
-        stored = list(cursors.values()) or ([checkpoint] if checkpoint else [])
-        start = choose_start(stored, info, oldest=oldest, end=end, policy=self._config.start)
-        at = start.position
-        self._gtids_from_empty = info.gtids and not at.gtid_set and not oldest.gtid_set and at.file == oldest.file
-        self._why = start.why
-        log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
-        if not stored:
-            await self._term.write_fenced({self._paths.parse: self._record(start.position)})
+            start = await self._choose(list(cursors.values()), info, oldest=oldest, end=end)
+            at = start.position
+            from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
+            visible = await visible_tables(db)
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
-        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._ring.put, start.position)
-        for client_id, position in cursors.items():
-            pattern = await self._stored_filter(client_id)
-            self._open(client_id, position, pattern)
+        self._why, self._visible = start.why, visible
+        self._started_at, self._gtids_from_empty = at, from_empty
+        log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
+        self._warn_of_idle(self._filter, "the instance's filter")
+        self._written.update(cursors)
+        for client_id, (cursor, pattern) in clients.items():
+            self._feeds[client_id] = self._open(client_id, cursor, pattern, wants[client_id])
+        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._ring.put, at)
         self._ready.set()
+        self._ready_or_failed.set()
         return self._reader
 
-    def _warn_of_idle(self, tables: TableFilter, whose: str, visible: list[tuple[str, str]]) -> None:
-        for part in tables.idle_parts(visible):
+    async def _choose(self, cursors: list[Position], info: ServerInfo, *, oldest: Position, end: Position) -> Start:
+        """Choose the start. Without any client the stored first start counts; a new one is stored."""
+        policy = self._config.start
+        if cursors:
+            return choose_start(cursors, info, oldest=oldest, end=end, policy=policy)
+        if checkpoint := await self._records.first_start():
+            try:
+                return choose_start([checkpoint], info, oldest=oldest, end=end, policy=policy)
+            except PositionPurgedError as error:
+                log.warning("instance %s has no client, and its stored start is gone: %s", self.name, error)
+        start = choose_start([], info, oldest=oldest, end=end, policy=policy)
+        await self._records.commit({self._records.paths.parse: self._records.encode(start.position)})
+        return start
+
+    def _warn_of_idle(self, tables: TableFilter, whose: str) -> None:
+        for part in tables.idle_parts(self._visible):
             note = (
                 f"{whose} names {part!r}, and when we started the database showed no such table to our account: "
                 "check the spelling and GRANT SELECT; a table created later is read all the same"
@@ -197,28 +220,14 @@ class Instance:
                 log.warning("instance %s: %s", self.name, note)
             self._idle_note = note
 
-    # what is stored
-
-    async def _stored_cursors(self) -> dict[str, Position]:
-        clients = self._paths.clients_of(await self._tree.children(self._paths.path))
-        found = {name: await self._stored(self._paths.client(name).cursor) for name in clients}
-        return {name: cursor for name, cursor in found.items() if cursor is not None}
-
-    async def _stored(self, path: str) -> Position | None:
-        node = await self._tree.read(path)
-        return cursor_from_json(node.data) if node is not None and node.data else None
-
-    async def _stored_filter(self, client_id: str) -> str:
-        node = await self._tree.read(self._paths.client(client_id).filter)
-        return node.data.decode() if node is not None else ""
-
-    def _record(self, position: Position) -> bytes:
-        source = self._config.source
-        return cursor_to_json(position, source_host=source.host, source_port=source.port, epoch=self.epoch)
+    # cursors
 
     async def write_fenced(self, values: Mapping[str, bytes]) -> None:
         """Write these clients' cursors in one commit (this is the storage of the cursor writer)."""
-        await self._term.write_fenced({self._paths.client(client).cursor: data for client, data in values.items()})
+        known = {client_id: data for client_id, data in values.items() if client_id in self._feeds}
+        await self._records.commit(
+            {self._records.paths.client(client_id).cursor: data for client_id, data in known.items()}
+        )
 
     async def _keep_idle_cursors(self) -> None:
         while True:
@@ -232,52 +241,63 @@ class Instance:
 
     async def subscribe(self, client_id: str, pattern: str | None) -> tuple[Subscription, str]:
         """See `ha_canal.server.ports.ServedInstance`. A new client begins where reading is now."""
-        wanted = TableFilter(pattern) if pattern else None
+        wanted = TableFilter(pattern or "")
         await self._until_ready()
-        if wanted is not None:
-            self._warn_of_idle(wanted, f"the filter of client {client_id!r}", self._visible)
+        if pattern:
+            self._warn_of_idle(wanted, f"the filter of client {client_id!r}")
         async with self._subscribing:
             feed = self._feeds.get(client_id)
-            if wanted is not None and (feed is None or feed.pattern != pattern):
-                await self._term.write_fenced({self._paths.client(client_id).filter: (pattern or "").encode()})
             if feed is None:
-                feed = await self._begin(client_id, pattern or "")
-            elif wanted is not None and feed.pattern != pattern:
-                feed = self._reopen(client_id, feed, pattern or "")
+                feed = await self._begin(client_id, pattern or "", wanted)
+            elif pattern and feed.pattern != pattern:
+                feed = await self._change_filter(client_id, feed, pattern, wanted)
             return feed, feed.pattern
 
-    async def _begin(self, client_id: str, pattern: str) -> _Feed:
+    async def _begin(self, client_id: str, pattern: str, wanted: TableFilter) -> Feed:
+        """Take in a new client: it is known as soon as its first cursor and its filter are durable."""
         assert self._reader is not None
         start = self._reader.progress.position
         try:
-            feed = self._open(client_id, start, pattern)
+            feed = self._open(client_id, start, pattern, wanted)
         except StartPassedError:
             raise SourceBusyError(
                 f"instance {self.name!r} is inside a large transaction; a new client can begin behind it: try again"
             ) from None
-        await self.acknowledged(client_id, start)
+        paths = self._records.paths.client(client_id)
+        try:
+            await self._records.commit({paths.cursor: self._records.encode(start), paths.filter: pattern.encode()})
+        except BaseException:
+            self._ring.unsubscribe(feed.ring.name)
+            raise
+        self._feeds[client_id] = feed
+        self._written[client_id] = start
         return feed
 
-    def _reopen(self, client_id: str, feed: _Feed, pattern: str) -> _Feed:
-        """Go on from the acknowledged place under another filter."""
-        cursor = feed.ring.cursor
-        self._ring.unsubscribe(client_id)
-        del self._feeds[client_id]
-        return self._open(client_id, cursor, pattern)
+    async def _change_filter(self, client_id: str, old: Feed, pattern: str, wanted: TableFilter) -> Feed:
+        """Go on from the acknowledged place under another filter; the old subscription holds the ring until then."""
+        await self._records.commit({self._records.paths.client(client_id).filter: pattern.encode()})
+        try:
+            feed = self._open(client_id, old.ring.cursor, pattern, wanted)
+        except StartPassedError:
+            raise SourceBusyError(f"the filter of {client_id!r} cannot be changed just now: try again") from None
+        self._feeds[client_id] = feed
+        self._ring.unsubscribe(old.ring.name)
+        return feed
 
-    def _open(self, client_id: str, start: Position, pattern: str) -> _Feed:
-        wants = TableFilter(pattern).wants if pattern else _everything
-        ring = self._ring.subscribe(client_id, start=start, wants=wants, gtids_from_empty=self._gtids_from_empty)
-        feed = self._feeds[client_id] = _Feed(ring, self)
-        feed.pattern = pattern
+    def _open(self, client_id: str, start: Position, pattern: str, wanted: TableFilter) -> Feed:
+        # A stored cursor without GTIDs can count them only from where the whole instance does.
+        from_empty = self._gtids_from_empty and (client_id not in self._written or start == self._started_at)
+        self._subscriptions += 1
+        ring = self._ring.subscribe(
+            f"{client_id}#{self._subscriptions}", start=start, wants=wanted.wants, gtids_from_empty=from_empty
+        )
         self._has_readers.set()
-        return feed
+        return Feed(ring, pattern, self)
 
     async def _until_ready(self) -> None:
         try:
             async with asyncio.timeout(_READY_LIMIT_S):
-                while not self._ready.is_set() and self.failure is None:
-                    await asyncio.wait([asyncio.ensure_future(self._ready.wait())], timeout=0.2)
+                await self._ready_or_failed.wait()
         except TimeoutError:
             raise SourceBusyError(
                 f"instance {self.name!r} cannot reach its source yet: {self._trouble or 'still starting'}"
@@ -292,12 +312,22 @@ class Instance:
         self._written[client_id] = position
 
     async def forget(self, client_id: str) -> None:
-        """End the subscription; delete cursor and filter."""
-        self._ring.unsubscribe(client_id)
-        self._feeds.pop(client_id, None)
-        self._written.pop(client_id, None)
-        client = self._paths.client(client_id)
-        await self._term.write_fenced({}, delete=[client.cursor, client.filter])
+        """End the subscription, delete cursor and filter; if nobody is left, the next client begins here."""
+        async with self._subscribing:
+            feed = self._feeds.pop(client_id, None)
+            client = self._records.paths.client(client_id)
+            left: dict[str, bytes] = {}
+            if not self._feeds and self._reader is not None:
+                left = {self._records.paths.parse: self._records.encode(self._reader.progress.position)}
+            try:
+                await self._records.commit(left, delete=[client.cursor, client.filter])
+            except BaseException:
+                if feed is not None:
+                    self._feeds[client_id] = feed
+                raise
+            self._written.pop(client_id, None)
+            if feed is not None:
+                self._ring.unsubscribe(feed.ring.name)
 
     # status
 
@@ -341,11 +371,6 @@ class Instance:
                 for client_id, feed in sorted(self._feeds.items())
             ],
         )
-
-
-def _everything(schema: str, table: str) -> bool:
-    del schema, table
-    return True
 
 
 def place_of(position: Position) -> canal_pb2.Place:

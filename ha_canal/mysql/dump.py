@@ -12,6 +12,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -31,7 +32,8 @@ _SEND_ANNOTATE_ROWS = 0x02
 """MariaDB leaves its ANNOTATE_ROWS events out unless asked for them, and the chain of positions would have holes."""
 _CHUNK_BYTES = 256 * 1024
 _FIRST_EVENT_OFFSET = 4
-_LARGEST_OFFSET = 0xFFFFFFFF
+LARGEST_OFFSET = 0xFFFFFFFF
+"""The protocol has 32 bits for the place where a dump by file and offset starts."""
 _SILENT_HEARTBEATS = 3
 
 
@@ -103,14 +105,29 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 @contextlib.asynccontextmanager
 async def dump(
-    source: SourceSection, info: ServerInfo, start: Position, *, server_id: int, replica_uuid: uuid.UUID
+    source: SourceSection,
+    info: ServerInfo,
+    start: Position,
+    *,
+    server_id: int,
+    replica_uuid: uuid.UUID,
+    heartbeat_s: float = 0.0,
 ) -> AsyncIterator[BinlogSocket]:
     """Ask the server for its binlog from ``start`` on: by GTID set where there is one, else by file and offset.
 
     ``server_id`` and ``replica_uuid`` are the same on all nodes of an instance: a new leader's dump makes the server
-    end the old one's (measured: MySQL keys on the uuid, MariaDB on the server id). Raises our errors.
+    end the old one's (measured: MySQL keys on the uuid, MariaDB on the server id). ``heartbeat_s`` is how often the
+    server speaks when it has nothing to send (0: the section's), and so how soon it notices that we have gone; silence
+    is judged by the section's. Raises our errors.
     """
-    connection = await asyncio.to_thread(_start_blocking, source, info, start, server_id, replica_uuid)
+    wanted = threading.Event()
+    wanted.set()
+    asked = source.model_copy(update={"heartbeat_s": heartbeat_s}) if heartbeat_s else source
+    try:
+        connection = await asyncio.to_thread(_start_blocking, asked, info, start, server_id, replica_uuid, wanted)
+    except asyncio.CancelledError:
+        wanted.clear()  # the thread goes on; a late dump would make the server end the next leader's
+        raise
     sock = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001 # PyMySQL cannot hand its socket over
     try:
         yield BinlogSocket(sock, source)
@@ -119,13 +136,20 @@ async def dump(
 
 
 def _start_blocking(
-    source: SourceSection, info: ServerInfo, start: Position, server_id: int, replica_uuid: uuid.UUID
+    source: SourceSection,
+    info: ServerInfo,
+    start: Position,
+    server_id: int,
+    replica_uuid: uuid.UUID,
+    wanted: threading.Event,
 ) -> Connection[Any]:
     connection = connect_blocking(source)
     try:
         with connection.cursor() as cursor:
             for statement in _session_settings(source, info, start, replica_uuid):
                 cursor.execute(statement)
+        if not wanted.is_set():
+            raise SourceLostError(f"{source.address}: nobody waits for this binlog dump any more")
         connection._execute_command(*_command(info, start, server_id))  # type: ignore[attr-defined]  # noqa: SLF001 # the only way to send it
     except (pymysql.MySQLError, CanalError) as error:
         connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 # see above
@@ -164,7 +188,7 @@ def _command(info: ServerInfo, start: Position, server_id: int) -> tuple[int, by
     flags = _SEND_ANNOTATE_ROWS if info.flavor == "mariadb" else 0
     if by_gtid(info, start):  # MariaDB was told by @slave_connect_state, and looks at no file
         return _COM_BINLOG_DUMP, struct.pack("<IHI", _FIRST_EVENT_OFFSET, flags, server_id)
-    if start.offset > _LARGEST_OFFSET:
+    if start.offset > LARGEST_OFFSET:
         raise SourceRefusedError(
             f"{info.address}: reading cannot start at {start.file}:{start.offset}, since the protocol has 32 bits for "
             "an offset (4 GiB). Move the cursor to the start of this file or of the next one, and keep binlog files "

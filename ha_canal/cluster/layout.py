@@ -1,18 +1,17 @@
 """Every path and payload in the coordination service, in one place.
 
 The tree is Canal's own (default root ``/otter/canal``), so that its clients and operators find what they know: paths,
-JSON with alphabetical keys and without nulls, the misspelt ``postion``. We add members and nodes, and rename none::
+JSON with alphabetical keys and without nulls. We add members and nodes, and rename none;
+`ha_canal.cursor.record` reads and writes what is in a cursor::
 
     <root>/cluster/<ip:port>                             ephemeral   a node of the cluster
     <root>/destinations/<d>/cluster/<ip:port>            ephemeral   a node that would run the instance
     <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
     <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
-    <root>/destinations/<d>/config                       ours        the instance's configuration
-    <root>/destinations/<d>/schema                       ours        the schema history
-    <root>/destinations/<d>/parse                                    Cursor: how far the source was read
+    <root>/destinations/<d>/config, …/schema             ours        kept for what comes: no client id
+    <root>/destinations/<d>/parse                                    a cursor: where the first client begins
     <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
-    <root>/destinations/<d>/<clientId>/cursor                        Cursor: what the client acknowledged
-    <root>/destinations/<d>/<clientId>/mark/<0000000001>             BatchMark: a batch that is out (read, not written)
+    <root>/destinations/<d>/<clientId>/cursor                        what the client acknowledged
     <root>/destinations/<d>/<clientId>/running           ephemeral   RunningClient: the client that holds the lock
 
 One thing is different: Canal's cursor points at the start of the last acknowledged event, ours behind the transaction,
@@ -24,15 +23,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ha_canal.errors import UsageError
-from ha_canal.model.position import Position
 
 DEFAULT_ROOT = "/otter/canal"
-LOG_POSITION = "com.alibaba.otter.canal.protocol.position.LogPosition"
-POSITION_RANGE = "com.alibaba.otter.canal.protocol.position.PositionRange"
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]{1,200}")
 _OURS = frozenset({"cluster", "config", "epoch", "parse", "running", "schema"})
@@ -77,14 +73,6 @@ class InstancePaths:
         return f"{self.path}/epoch"
 
     @property
-    def config(self) -> str:
-        return f"{self.path}/config"
-
-    @property
-    def schema(self) -> str:
-        return f"{self.path}/schema"
-
-    @property
     def parse(self) -> str:
         return f"{self.path}/parse"
 
@@ -125,13 +113,6 @@ class ClientPaths:
     @property
     def running(self) -> str:
         return f"{self.path}/running"
-
-    @property
-    def marks(self) -> str:
-        return f"{self.path}/mark"
-
-    def mark(self, batch_id: int) -> str:
-        return f"{self.marks}/{batch_id:010d}"
 
 
 def _name(name: str, what: str) -> str:
@@ -192,78 +173,6 @@ class RunningClient:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """A position, and the source that it is of: Canal's LogPosition."""
-
-    position: Position
-    source_host: str = ""
-    source_port: int = 0
-    slave_id: int = -1
-
-    def to_json(self, *, typed: bool = True) -> bytes:
-        """Return the JSON; ``typed`` as in a cursor node, without as in ``parse``."""
-        return _json({"@type": LOG_POSITION if typed else None, **self.members()})
-
-    def members(self) -> dict[str, Any]:
-        at = self.position
-        return {
-            "identity": {
-                "slaveId": self.slave_id,
-                "sourceAddress": {"address": self.source_host, "port": self.source_port},
-            },
-            "postion": {
-                "gtid": at.gtid_set,
-                "included": False,
-                "journalName": at.file,
-                "ordinal": at.ordinal or None,
-                "position": at.offset,
-                "serverId": at.server_id,
-                "serverUuid": at.server_uuid or None,
-                "timestamp": at.timestamp_ms,
-            },
-        }
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str) -> Cursor:
-        return cls.from_members(_object(data, where), where)
-
-    @classmethod
-    def from_members(cls, members: Mapping[str, Any], where: str) -> Cursor:
-        at = _member(members, "postion", where)
-        identity = _member(members, "identity", where)
-        source = _member(identity, "sourceAddress", where)
-        position = Position(
-            file=_text(at, "journalName", where),
-            offset=_number(at, "position", where),
-            server_uuid=_text(at, "serverUuid", where),
-            server_id=_number(at, "serverId", where),
-            timestamp_ms=_number(at, "timestamp", where),
-            gtid_set=_text(at, "gtid", where),
-            ordinal=_number(at, "ordinal", where),
-        )
-        slave_id = _number(identity, "slaveId", where) if "slaveId" in identity else -1
-        return cls(position, _text(source, "address", where), _number(source, "port", where), slave_id)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchMark:
-    """A batch that was handed out: Canal's PositionRange. We read what Canal left, and write none."""
-
-    start: Cursor
-    end: Cursor
-    ack: Cursor | None = None
-    end_seq: int = field(default=-1)
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str) -> BatchMark:
-        members = _object(data, where)
-        ack = Cursor.from_members(_member(members, "ack", where), where) if "ack" in members else None
-        start = Cursor.from_members(_member(members, "start", where), where)
-        end = Cursor.from_members(_member(members, "end", where), where)
-        return cls(start, end, ack, _number(members, "endSeq", where))
-
-
 def epoch_to_bytes(epoch: int) -> bytes:
     """Return the payload of an epoch node: decimal digits."""
     return str(epoch).encode()
@@ -294,15 +203,6 @@ def _object(data: bytes, where: str) -> Mapping[str, Any]:
         raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON: {error}; mend or delete the node") from error
     if not isinstance(value, dict):
         raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON object: mend or delete the node")
-    return value
-
-
-def _member(members: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = members.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: {key} is {value!r} and no object; mend or delete the node")
     return value
 
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ha_canal.cluster.layout import (
-    BatchMark,
-    Cursor,
     Layout,
     RunningClient,
     RunningNode,
@@ -18,13 +12,6 @@ from ha_canal.cluster.layout import (
     epoch_to_bytes,
 )
 from ha_canal.errors import UsageError
-from ha_canal.model.position import Position
-
-CANAL_CURSOR = (
-    b'{"@type":"com.alibaba.otter.canal.protocol.position.LogPosition","identity":{"slaveId":-1,"sourceAddress":'
-    b'{"address":"10.0.0.9","port":3306}},"postion":{"gtid":"","included":false,"journalName":"mysql-bin.000001",'
-    b'"position":4236,"serverId":1,"timestamp":1525570849000}}'
-)
 
 
 def test_paths_are_those_of_canal() -> None:
@@ -38,7 +25,6 @@ def test_paths_are_those_of_canal() -> None:
     assert client.cursor == "/otter/canal/destinations/shop/1001/cursor"
     assert client.filter == "/otter/canal/destinations/shop/1001/filter"
     assert client.running == "/otter/canal/destinations/shop/1001/running"
-    assert client.mark(1) == "/otter/canal/destinations/shop/1001/mark/0000000001"
     assert shop.clients_of(["1001", "cluster", "epoch", "running", "search"]) == ["1001", "search"]
 
 
@@ -76,48 +62,10 @@ def test_running_client(client_id: str, text: bytes) -> None:
     assert RunningClient.from_json(running.to_json(), "/x") == running
 
 
-def test_cursor_as_canal_writes_it() -> None:
-    cursor = Cursor(Position("mysql-bin.000001", 4236, server_id=1, timestamp_ms=1525570849000), "10.0.0.9", 3306)
-    assert Cursor.from_json(CANAL_CURSOR, "/x") == cursor
-    assert cursor.to_json() == CANAL_CURSOR
-    assert b"@type" not in cursor.to_json(typed=False)
-    assert Cursor.from_json(cursor.to_json(typed=False), "/x") == cursor
-
-
-@given(
-    st.builds(
-        Position,
-        file=st.text(),
-        offset=st.integers(0, 2**63),
-        server_uuid=st.text(),
-        server_id=st.integers(0, 2**32 - 1),
-        timestamp_ms=st.integers(0, 2**53),
-        gtid_set=st.text(),
-        ordinal=st.integers(0, 2**40),
-    )
-)
-def test_any_position_comes_back(position: Position) -> None:
-    cursor = Cursor(position, "db", 3306)
-    assert Cursor.from_json(cursor.to_json(), "/x") == cursor
-
-
-def test_mark_as_canal_writes_it() -> None:
-    part = CANAL_CURSOR.decode()
-    mark = BatchMark.from_json(f'{{"@type":"x","ack":{part},"end":{part},"endSeq":123,"start":{part}}}'.encode(), "/x")
-    assert mark.end_seq == 123
-    assert mark.ack == mark.start == Cursor.from_json(CANAL_CURSOR, "/x")
-
-
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff", b'{"address":1}', b'{"address":{}}'])
 def test_garbage_names_the_node(data: bytes) -> None:
     with pytest.raises(UsageError, match="/some/running"):
         RunningNode.from_json(data, "/some/running")
-
-
-@given(st.binary())
-def test_no_cursor_is_an_error_of_ours_or_a_cursor(data: bytes) -> None:
-    with contextlib.suppress(UsageError):
-        Cursor.from_json(data, "/x")
 
 
 def test_epoch() -> None:

@@ -143,7 +143,7 @@ def test_a_deposed_leaders_write_is_refused_whatever_it_believes() -> None:
         ensemble = MemoryEnsemble()
         mine, operator = ensemble.session(), ensemble.session()
         async with campaign(mine, SHOP, address="a:1", node="a") as one, one.lease() as lease:
-            await lease.write_fenced({CURSOR: b"1", SHOP.schema: b"s"})
+            await lease.write_fenced({CURSOR: b"1", SHOP.parse: b"s"})
             epoch = await operator.read(SHOP.epoch)
             assert epoch is not None
             await operator.commit([Set(SHOP.epoch, b"2", epoch.version)])

@@ -7,6 +7,7 @@ import pytest
 from ha_canal.binlog.columns import ColumnVersion, TableVersion, compile_plan
 from ha_canal.binlog.encode import encode_entry, encode_row_change
 from ha_canal.binlog.table_map import TableMap
+from ha_canal.client.change import changes_of
 from ha_canal.errors import DecodeError
 from ha_canal.model.change import Begin, ChangeKind, Commit, Rows, Statement, Transaction
 from ha_canal.model.table import RowPlan
@@ -133,3 +134,19 @@ def test_nothing_is_made_of_an_empty_transaction() -> None:
 def test_a_truncated_row_is_an_error_with_its_place() -> None:
     with pytest.raises(DecodeError, match=r"shop\.häuser column 1 'name' .*mysql-bin\.000012:5000"):
         encode_row_change(_rows(ChangeKind.INSERT, _ADA[:-3]))
+
+
+def test_bytes_of_no_character_set_do_not_break_the_message() -> None:
+    raw = b"ALTER TABLE `caf\xe9` COMMENT '\xff\xfe'"
+    sql = raw.decode("utf-8", "surrogateescape")
+    odd = "caf\udce9"
+    statement = Statement(_TRANSACTION, 0, 5000, 77, 1_700_000_001, ChangeKind.ALTER, sql, odd, odd, odd)
+    encoded = encode_entry(statement, epoch=1)
+    assert encoded is not None
+    entry = entry_pb2.Entry.FromString(encoded)
+    assert (entry.header.schemaName, entry.header.tableName) == ("caf\ufffd", "caf\ufffd")
+    change = entry_pb2.RowChange.FromString(entry.storeValue)
+    assert change.sql == "ALTER TABLE `caf\ufffd` COMMENT '\ufffd\ufffd'"
+    assert change.ddlSchemaName == "caf\ufffd"
+    [seen] = changes_of([encoded])
+    assert (seen.kind, seen.schema, seen.table, seen.sql) == ("alter", "caf\ufffd", "caf\ufffd", change.sql)

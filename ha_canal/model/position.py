@@ -33,6 +33,11 @@ class Position:
         gtids = f" ({self.gtid_set})" if self.gtid_set else ""
         return f"{self.file}:{self.offset}{inside}{gtids}"
 
+    @property
+    def order(self) -> tuple[tuple[int, str], int]:
+        """The place in the binlog as a sort key; it means something among positions of one server alone."""
+        return file_sequence(self.file), self.offset
+
     def at_start_of_next(self) -> Position:
         """Return the clean boundary before the transaction that this position is inside of."""
         return replace(self, ordinal=0)

@@ -19,30 +19,21 @@ from typing import Protocol
 from ha_canal.binlog.columns import compile_plan
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.table_map import TableMap
 from ha_canal.config import SourceSection
-from ha_canal.errors import (
-    CanalError,
-    PositionPurgedError,
-    SchemaMismatchError,
-    SourceBusyError,
-    SourceLostError,
-    SourceRefusedError,
-)
+from ha_canal.errors import SchemaMismatchError, SourceRefusedError
 from ha_canal.model.change import Item, Statement
 from ha_canal.model.position import Position
 from ha_canal.model.table import RowPlan
 from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
 from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
-from ha_canal.schema.catalog import Catalog
+from ha_canal.schema.catalog import Catalog, Known, check_unchanged
+from ha_canal.source.lookahead import Lookahead
 from ha_canal.source.position import is_same_server
 from ha_canal.source.progress import Progress
+from ha_canal.source.refusal import explain_server_error
 
 log = logging.getLogger(__name__)
-
-_PURGED = ("purged", "Could not find first log file", "not in the master's binlog", "could not be found")
-"""Words of error 1236 that mean "gone", from both servers; its code alone means anything at all."""
-_CUT = (4052,)
-_SLAVE_UUID_TAKEN = "with the same server_uuid/server_id"
 
 
 class Tables(Protocol):
@@ -89,7 +80,9 @@ class Reader:
         self._screen = screen
         self._put = put
         self._catalog = Catalog()
+        self._lookahead = Lookahead(source, not_server_id=identity.server_id)
         self._server: tuple[object, ...] = ()
+        self._transactions_elsewhere = 0
         self.progress = Progress(start)
         self.connected_to: ServerInfo | None = None
         self._caught_up = False
@@ -112,6 +105,7 @@ class Reader:
                 )
             )
             self.connected_to = info
+            self._transactions_elsewhere = self.progress.transactions if by_gtid(info, start) else -1
             log.info("%s: reading from %s (%s %s)", info.address, start, info.flavor, info.version)
             stream = BinlogStream(
                 file=start.file,
@@ -122,7 +116,7 @@ class Reader:
             try:
                 await self._pump(stream, socket, db, info)
             except ServerError as error:
-                raise _explain_server_error(error, info, stream) from None
+                raise explain_server_error(error, info, stream) from None
             finally:
                 self.connected_to = None
 
@@ -148,6 +142,7 @@ class Reader:
         if server != self._server:
             self._server = server
             self._catalog = Catalog()
+            self._lookahead = Lookahead(self._source, not_server_id=self._identity.server_id)
         start = self.progress.position
         if info.gtids and not start.gtid_set and not await has_gtids_before(db, info, start):
             self.progress.count_gtids_from_empty()
@@ -156,7 +151,7 @@ class Reader:
         while True:
             match stream.next_items():
                 case PlanNeeded() as needed:
-                    stream.supply_plan(needed, await self._plan(needed, db, info))
+                    stream.supply_plan(needed, await self._plan(needed, stream, db, info))
                 case []:
                     self._caught_up = True
                     chunk = await socket.receive()
@@ -164,50 +159,43 @@ class Reader:
                     stream.feed(chunk)
                     await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
                 case items:
-                    await self._hand_on(items, info)
+                    await self._hand_on(items)
 
-    async def _hand_on(self, items: Sequence[Item], info: ServerInfo) -> None:
+    async def _hand_on(self, items: Sequence[Item]) -> None:
         fresh = self.progress.fresh(items)
-        for index, item in enumerate(fresh):
+        for item in fresh:
             if isinstance(item, Statement):
-                try:
-                    self._catalog.saw(item, names_in_events=info.row_metadata_full)
-                except SchemaMismatchError:
-                    await self._pass_on(fresh[:index])
-                    raise
-        await self._pass_on(fresh)
-
-    async def _pass_on(self, items: Sequence[Item]) -> None:
+                self._catalog.saw(item)
         # Progress goes first: whoever subscribes while the put waits begins behind what is being put, and a put that
         # is cancelled ends the term.
-        self.progress.advance(items)
-        await self._put(self._screen.pass_items(items))
+        self.progress.advance(fresh)
+        await self._put(self._screen.pass_items(fresh))
 
-    async def _plan(self, needed: PlanNeeded, db: Session, info: ServerInfo) -> RowPlan | None:
+    async def _plan(self, needed: PlanNeeded, stream: BinlogStream, db: Session, info: ServerInfo) -> RowPlan | None:
         table_map = needed.table_map
         if not self._tables.wants(table_map.schema, table_map.table):
             return None
-        version = await self._catalog.find(
+        known = await self._catalog.find(
             table_map.schema, table_map.table, query=db.query, end_of_binlog=lambda: end_of_binlog(db, info)
         )
-        return compile_plan(table_map, version)
+        here = Position(stream.file, stream.offset)
+        try:
+            if known is not None and not table_map.has_names:
+                await self._prove_names(table_map, known, here, info)
+            return compile_plan(table_map, known.version if known else None)
+        except SchemaMismatchError as error:
+            raise error.at(here.file, here.offset) from None
 
-
-def _explain_server_error(error: ServerError, info: ServerInfo, stream: BinlogStream) -> CanalError:
-    """Turn the error packet that ended a dump into ours. 1236 is the server's word for every trouble with a dump."""
-    where = f"{info.address}, reading at {stream.file}:{stream.offset}"
-    if error.code in _CUT or _SLAVE_UUID_TAKEN in error.message:
-        return SourceBusyError(
-            f"{where}: another reader with our server id took over the binlog connection ({error.message}). "
-            "If it is not another node of this cluster, give this instance a server_id of its own"
+    async def _prove_names(self, table_map: TableMap, known: Known, here: Position, info: ServerInfo) -> None:
+        """Raise SchemaMismatchError unless the names are right from ``here`` on, up to when they were asked for."""
+        asked_at = known.asked_at
+        if here.order >= asked_at.order:
+            return
+        ahead = await self._lookahead.ddl_before(
+            asked_at,
+            here=here,
+            boundary=self.progress.position,
+            boundary_is_local=self.progress.transactions > self._transactions_elsewhere,
+            info=info,
         )
-    if any(word in error.message for word in _PURGED):
-        return PositionPurgedError(f"{where}: the binlog that is needed is gone ({error.code}: {error.message})")
-    if error.code in {1040, 1053, 1317, 2013}:
-        return SourceLostError(f"{where}: the server ended the binlog connection ({error.message})")
-    if error.code in {1045, 1227}:
-        return SourceRefusedError(
-            f"{where}: the right REPLICATION SLAVE is missing ({error.message}). "
-            f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user"
-        )
-    return SourceRefusedError(f"{where}: the server refused the binlog dump ({error.code}: {error.message})")
+        check_unchanged(table_map.schema, table_map.table, here=here, asked_at=asked_at, ahead=ahead)

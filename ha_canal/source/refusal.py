@@ -1,0 +1,33 @@
+"""What a server means when it ends a binlog dump with an error packet."""
+
+from __future__ import annotations
+
+from ha_canal.binlog.packets import ServerError
+from ha_canal.binlog.stream import BinlogStream
+from ha_canal.errors import CanalError, PositionPurgedError, SourceBusyError, SourceLostError, SourceRefusedError
+from ha_canal.mysql.connection import ServerInfo
+
+_PURGED = ("purged", "Could not find first log file", "not in the master's binlog", "could not be found")
+"""Words of error 1236 that mean "gone", from both servers; its code alone means anything at all."""
+_CUT = (4052,)
+_SLAVE_UUID_TAKEN = "with the same server_uuid/server_id"
+
+
+def explain_server_error(error: ServerError, info: ServerInfo, stream: BinlogStream) -> CanalError:
+    """Turn the error packet that ended a dump into ours. 1236 is the server's word for every trouble with a dump."""
+    where = f"{info.address}, reading at {stream.file}:{stream.offset}"
+    if error.code in _CUT or _SLAVE_UUID_TAKEN in error.message:
+        return SourceBusyError(
+            f"{where}: another reader with our server id took over the binlog connection ({error.message}). "
+            "If it is not another node of this cluster, give this instance a server_id of its own"
+        )
+    if any(word in error.message for word in _PURGED):
+        return PositionPurgedError(f"{where}: the binlog that is needed is gone ({error.code}: {error.message})")
+    if error.code in {1040, 1053, 1317, 2013}:
+        return SourceLostError(f"{where}: the server ended the binlog connection ({error.message})")
+    if error.code in {1045, 1227}:
+        return SourceRefusedError(
+            f"{where}: the right REPLICATION SLAVE is missing ({error.message}). "
+            f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user"
+        )
+    return SourceRefusedError(f"{where}: the server refused the binlog dump ({error.code}: {error.message})")

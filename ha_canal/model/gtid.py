@@ -3,7 +3,8 @@
 MySQL: ``uuid[:tag]:interval[:interval]…[:tag:interval…]``, comma separated; intervals are closed, ``1-5`` or ``7``
 (reference manual, "GTID Format and Storage"; tags since 8.3). MariaDB: ``domain-server-sequence``, at most one per
 domain; a position says that everything up to that sequence number in that domain is done (knowledge base,
-"Global Transaction ID").
+"Global Transaction ID"). Outside of MariaDB's strict mode sequence numbers may fall, and comparing them is only a
+guess at the order of the stream; who must not guess compares GTIDs for equality.
 
 Both are mutable accumulators with the same face, `GtidSet`; the immutable form is their text, as `Position` holds it.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Collection
 from typing import Protocol, Self
 
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII)
@@ -165,7 +167,10 @@ def _split(gtid: str) -> tuple[tuple[str, str], int]:
 
 
 class MariadbGtidPosition:
-    """A MariaDB GTID position: per replication domain the last (server id, sequence number) that is done."""
+    """A MariaDB GTID position: per replication domain the last (server id, sequence number) that is done.
+
+    Adding follows the stream, also where its sequence numbers fall; questions go by the sequence numbers.
+    """
 
     __slots__ = ("_domains",)
 
@@ -185,9 +190,8 @@ class MariadbGtidPosition:
         self._domains[domain] = (server, sequence)
 
     def update(self, other: MariadbGtidPosition) -> None:
-        """Move on to ``other`` in each domain where that is further."""
-        for domain, theirs in other._domains.items():
-            self._domains[domain] = max(theirs, self._domains.get(domain, (0, -1)), key=lambda gtid: gtid[1])
+        """Move on to ``other``, which comes later in the stream, in each of its domains."""
+        self._domains.update(other._domains)
 
     def __contains__(self, gtid: str) -> bool:
         domain, _, sequence = _split_mariadb(gtid)
@@ -201,13 +205,25 @@ class MariadbGtidPosition:
         )
 
     def intersection(self, other: MariadbGtidPosition) -> MariadbGtidPosition:
+        """Return, per domain, the one with the lower number; no domain where two servers used the same number.
+
+        Which of those two came first cannot be known; without the domain all of it counts as not done.
+        """
         common = MariadbGtidPosition()
-        common._domains = {
-            domain: min(mine, other._domains[domain], key=lambda gtid: gtid[1])
-            for domain, mine in self._domains.items()
-            if domain in other._domains
-        }
+        for domain, mine in self._domains.items():
+            theirs = other._domains.get(domain)
+            if theirs is not None and (mine == theirs or mine[1] != theirs[1]):
+                common._domains[domain] = min(mine, theirs, key=lambda gtid: gtid[1])
         return common
+
+    def by_domain(self) -> dict[str, str]:
+        """Return the GTID of each domain."""
+        return {str(domain): f"{domain}-{server}-{seq}" for domain, (server, seq) in self._domains.items()}
+
+    def without(self, domains: Collection[str]) -> MariadbGtidPosition:
+        rest = MariadbGtidPosition()
+        rest._domains = {domain: gtid for domain, gtid in self._domains.items() if str(domain) not in domains}
+        return rest
 
     def copy(self) -> MariadbGtidPosition:
         twin = MariadbGtidPosition()

@@ -6,16 +6,20 @@ Called by the ring only. The GTIDs of freed transactions are kept as one set, wh
 from __future__ import annotations
 
 from ha_canal.model.change import Begin, Commit, Rows, Statement
-from ha_canal.model.gtid import GtidSet, parse_gtid_set
-from ha_canal.model.position import Position, file_sequence
+from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
+from ha_canal.model.position import file_sequence
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
 
 
 class Past:
-    """``begin`` is that of the transaction which is freed in part, None between transactions."""
+    """``begin`` is that of the transaction which is freed in part, None between transactions.
 
-    def __init__(self) -> None:
+    ``filled_from`` holds the GTIDs behind which the ring began, as far as they are known.
+    """
+
+    def __init__(self, filled_from: GtidSet | None = None) -> None:
+        self._filled_from = filled_from
         self.begin: Begin | None = None
         self._freed_ordinals = 0
         self._last: Commit | None = None
@@ -43,20 +47,29 @@ class Past:
         elif gtid:
             self._gtids = parse_gtid_set(gtid)
 
-    def is_done_at(self, start: Position) -> bool:
+    @property
+    def mariadb_gtids(self) -> MariadbGtidPosition:
+        """Per domain the GTID behind which the ring begins now; empty for MySQL."""
+        gtids = MariadbGtidPosition()
+        for done in (self._filled_from, self._gtids):
+            if isinstance(done, MariadbGtidPosition):
+                gtids.update(done)
+        return gtids
+
+    def is_done_at(self, start: Start) -> bool:
         """Whether everything that was freed lies at or before ``start``."""
         return self._transactions_done_at(start) and self._open_part_done_at(start)
 
-    def _transactions_done_at(self, start: Position) -> bool:
+    def _transactions_done_at(self, start: Start) -> bool:
         if self._last is None:
             return True
-        if self._gtids is not None and start.gtid_set:
-            return self._gtids.issubset(parse_gtid_set(start.gtid_set))
-        end = (file_sequence(self._last.transaction.file), self._last.end_offset)
-        return end <= (file_sequence(start.file), start.offset)
+        has_places = start.is_of_server_read and isinstance(self._gtids, MariadbGtidPosition)
+        if self._gtids is not None and start.gtids is not None and not has_places:
+            return self._gtids.issubset(start.gtids)
+        return (file_sequence(self._last.transaction.file), self._last.end_offset) <= start.key
 
-    def _open_part_done_at(self, start: Position) -> bool:
+    def _open_part_done_at(self, start: Start) -> bool:
         if self.begin is None:
             return True
-        done = Start(start).done_of(self.begin.transaction, 0)
+        done = start.done_of(self.begin.transaction, 0)
         return done.whole or done.ordinal >= self._freed_ordinals

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 
 from ha_canal.errors import StartPassedError, UsageError
 from ha_canal.model.change import Commit, Item
+from ha_canal.model.gtid import parse_gtid_set
 from ha_canal.model.position import Position
 from ha_canal.store.past import Past
 from ha_canal.store.slot import Slot
+from ha_canal.store.start import Start
 from ha_canal.store.subscription import Subscription
 
 
@@ -24,16 +26,23 @@ class Ring:
 
     A run of empty transactions at the end (a lone Commit each) shares one slot, whatever their number: traffic that
     the source filters out does not fill the ring. Their GTIDs are kept.
+
+    ``filled_from`` is the position behind which the source begins to fill the ring, with the ids of the server that
+    it reads (its file and offset do not matter). Without it MariaDB's sequence numbers are taken at their word, up to
+    the start's own GTID or the first higher number.
     """
 
-    def __init__(self, *, max_bytes: int = 64 << 20, max_items: int = 100_000) -> None:
+    def __init__(
+        self, *, max_bytes: int = 64 << 20, max_items: int = 100_000, filled_from: Position | None = None
+    ) -> None:
         if max_bytes < 1 or max_items < 1:
             raise UsageError(f"a ring of {max_bytes} bytes and {max_items} items holds nothing: both must be 1 or more")
         self._max_bytes = max_bytes
         self._max_items = max_items
         self._subscriptions: dict[str, Subscription] = {}
         self._freed = self._tail = Slot(0, None)
-        self._past = Past()
+        self._filled_from = filled_from
+        self._past = Past(parse_gtid_set(filled_from.gtid_set) if filled_from and filled_from.gtid_set else None)
         self._items = 0
         self._used_bytes = 0
         self._room: asyncio.Future[None] | None = None
@@ -82,14 +91,15 @@ class Ring:
     ) -> Subscription:
         """Return a new subscription which has done everything up to ``start``, and wants the tables ``wants`` names.
 
-        ``start`` must not lie before the place from which the source began to fill the ring, which the ring does not
-        know. A start without GTIDs yields positions without GTIDs, unless ``gtids_from_empty`` says that the empty
+        ``start`` must not lie before the place from which the source began to fill the ring: the ring cannot tell in
+        all cases. A start without GTIDs yields positions without GTIDs, unless ``gtids_from_empty`` says that the empty
         set is all that the source had executed there. Raises UsageError if the name is taken, StartPassedError if the
         ring has freed something behind ``start``, which then must be read from the source again.
         """
         if name in self._subscriptions:
             raise UsageError(f"subscription {name!r} exists already: one reader per name")
-        if not self._past.is_done_at(start):
+        begin = self._start_at(start)
+        if not self._past.is_done_at(begin):
             raise StartPassedError(
                 f"subscription {name!r} starts at {start}, and the ring holds only what follows later: "
                 "read the source again from there"
@@ -97,13 +107,18 @@ class Ring:
         subscription = self._subscriptions[name] = Subscription(
             name,
             self,
-            start=start,
+            start=begin,
             wants=wants,
             gtids_from_empty=gtids_from_empty,
             freed=self._freed,
             begin=self._past.begin,
         )
         return subscription
+
+    def _start_at(self, position: Position) -> Start:
+        start = Start(position, filled_from=self._filled_from, before=self._past.mariadb_gtids)
+        start.look_through(self._freed.next)
+        return start
 
     def unsubscribe(self, name: str) -> None:
         """End the subscription ``name``; nothing happens if there is none. What only it held is freed."""
@@ -139,6 +154,12 @@ class Ring:
         return self._items < self._max_items and self._used_bytes + item.size_bytes <= self._max_bytes
 
     def _append(self, item: Item) -> None:
+        self._place(item)
+        if isinstance(item, Commit) and item.transaction.gtid:
+            for subscription in self._subscriptions.values():
+                subscription.saw(item.transaction.gtid, self._tail.last)
+
+    def _place(self, item: Item) -> None:
         if isinstance(item, Commit) and self._merges(item):
             self._tail.grow(item)
             return

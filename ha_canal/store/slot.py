@@ -7,8 +7,10 @@ therefore empties it, so that no reader keeps the bytes of a change alive.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 from ha_canal.model.change import Commit, Item
-from ha_canal.model.gtid import GtidSet, parse_gtid_set
+from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
 
 
 class Slot:
@@ -32,6 +34,13 @@ class Slot:
     def is_mark(self) -> bool:
         return isinstance(self.item, Commit) and self.item.empty
 
+    @property
+    def ends(self) -> Collection[str]:
+        """The GTID of the transaction that ends here; of MariaDB's in a mark, the last of each domain."""
+        if isinstance(self.gtids, MariadbGtidPosition):
+            return self.gtids.by_domain().values()
+        return [self.item.transaction.gtid] if isinstance(self.item, Commit) else []
+
     def grow(self, commit: Commit) -> None:
         """Take in one more empty transaction: the same memory, whatever their number.
 
@@ -52,3 +61,9 @@ class Slot:
         """Let go of what the slot holds: every subscription is done with it."""
         self.item = None
         self.gtids = None
+
+
+def slots_from(slot: Slot | None) -> Iterator[Slot]:
+    while slot is not None:
+        yield slot
+        slot = slot.next

@@ -11,8 +11,10 @@ import sys
 from typing import NamedTuple
 
 from ha_canal.model.change import Transaction
-from ha_canal.model.gtid import parse_gtid_set
+from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
 from ha_canal.model.position import Position, file_sequence
+from ha_canal.store.domains import Domains
+from ha_canal.store.slot import Slot, slots_from
 
 
 class Done(NamedTuple):
@@ -33,49 +35,89 @@ _ALL = Done(sys.maxsize, 0)
 class Start:
     """Answers, for the transactions of one ring, what ``position`` says of them.
 
-    File and offset decide until the first transaction that is not done; from there on nothing is passed over by
-    offset, so that a source that begins to count its files anew loses nothing. MariaDB's sequence numbers are taken
-    at their word up to the first transaction of their domain that is not done, for the same reason: outside its
-    strict mode they may fall.
+    ``filled_from`` is where the source began to fill the ring, with the ids of the server that is read; ``before``
+    holds MariaDB's GTIDs behind which the ring begins now. File and offset decide, where GTIDs do not, until the
+    first transaction that is not done; from there on nothing is passed over by offset, so that a source that begins
+    to count its files anew loses nothing.
     """
 
-    def __init__(self, position: Position) -> None:
-        self._position = position
-        self._key = (file_sequence(position.file), position.offset)
-        self._gtids = parse_gtid_set(position.gtid_set) if position.gtid_set else None
+    def __init__(
+        self,
+        position: Position,
+        *,
+        filled_from: Position | None = None,
+        before: MariadbGtidPosition | None = None,
+    ) -> None:
+        self.position = position
+        self.key = (file_sequence(position.file), position.offset)
+        self.server_id = filled_from.server_id if filled_from else position.server_id
+        self.gtids = parse_gtid_set(position.gtid_set) if position.gtid_set else None
+        self.is_of_server_read = filled_from is not None and _is_same_server(position, filled_from)
+        self._is_elsewhere = filled_from is not None and not self.is_of_server_read
         self._left_at = sys.maxsize
-        self._domains_left_at: dict[str, int] = {}
+        self._domains: Domains | None = None
+        if isinstance(self.gtids, MariadbGtidPosition):
+            is_beyond = self._is_beyond if self.is_of_server_read else None
+            self._domains = Domains(self.gtids, before=before or MariadbGtidPosition(), is_beyond=is_beyond)
+
+    def saw(self, gtid: str, sequence: int) -> None:
+        """Learn that the transaction ``gtid`` ends at ``sequence`` in the ring."""
+        if self._domains is not None:
+            self._domains.saw(gtid, sequence)
+
+    def look_through(self, first: Slot | None) -> None:
+        """Learn of what is in the ring already, from its ``first`` slot on."""
+        if self._domains is None:
+            return
+        for slot in slots_from(first):
+            for gtid in slot.ends:
+                self._domains.saw(gtid, slot.last)
+        if self._is_elsewhere:
+            for slot in slots_from(first):
+                if slot.gtids is not None:
+                    self._domains.may_hide(slot.ends, slot.first)
 
     def done_of(self, transaction: Transaction, sequence: int) -> Done:
         """Return what is done of ``transaction``, which begins at ``sequence`` in the ring.
 
         The same question has the same answer, also after a rollback.
         """
-        if self._gtids is not None and transaction.gtid:
-            if self._has(transaction.gtid, sequence):
+        if self.gtids is not None and transaction.gtid:
+            if self._has(transaction, sequence):
                 return _ALL
         elif sequence < self._left_at:
             before = self._before(transaction)
             if before is not None:
                 return before
         self._left_at = min(self._left_at, sequence)
-        if (transaction.file, transaction.start_offset) == (self._position.file, self._position.offset):
-            return Done(0, self._position.ordinal)
+        if (transaction.file, transaction.start_offset) == (self.position.file, self.position.offset):
+            return Done(0, self.position.ordinal)
         return _NOTHING
 
-    def _has(self, gtid: str, sequence: int) -> bool:
-        assert self._gtids is not None
-        domain = "" if ":" in gtid else gtid.partition("-")[0]
-        if gtid in self._gtids and sequence < self._domains_left_at.get(domain, sys.maxsize):
-            return True
-        if domain:
-            self._domains_left_at[domain] = min(sequence, self._domains_left_at.get(domain, sys.maxsize))
-        return False
+    def news_of(self, slot: Slot) -> GtidSet | None:
+        """Return the GTIDs of a mark that were not done at the start; None where the mark is a single transaction."""
+        if self._domains is None or slot.item is None or not isinstance(slot.gtids, MariadbGtidPosition):
+            return slot.gtids
+        if self.is_of_server_read and self._is_beyond(slot.item.transaction):
+            return slot.gtids
+        return self._domains.news_of(slot.gtids, slot.last)
+
+    def _has(self, transaction: Transaction, sequence: int) -> bool:
+        if self._domains is not None:
+            return self._domains.has(transaction, sequence)
+        return self.gtids is not None and transaction.gtid in self.gtids
 
     def _before(self, transaction: Transaction) -> Done | None:
         here = file_sequence(transaction.file)
-        if here < self._key[0]:
+        if here < self.key[0]:
             return _ALL
-        if here == self._key[0] and transaction.start_offset < self._key[1]:
-            return Done(self._key[1], 0)
+        if here == self.key[0] and transaction.start_offset < self.key[1]:
+            return Done(self.key[1], 0)
         return None
+
+    def _is_beyond(self, transaction: Transaction) -> bool:
+        return (file_sequence(transaction.file), transaction.start_offset) >= self.key
+
+
+def _is_same_server(left: Position, right: Position) -> bool:
+    return (left.server_uuid, left.server_id) == (right.server_uuid, right.server_id)

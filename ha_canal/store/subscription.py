@@ -70,7 +70,7 @@ class Subscription:
         name: str,
         ring: Source,
         *,
-        start: Position,
+        start: Start,
         wants: Callable[[str, str], bool],
         gtids_from_empty: bool,
         freed: Slot,
@@ -79,8 +79,9 @@ class Subscription:
         self.name = name
         self._ring = ring
         self._gtids_from_empty = gtids_from_empty
-        self._read = Walk(freed, Start(start), Wanted(wants), begin=begin)
-        self._track = self._track_from(start)
+        self._start = start
+        self._read = Walk(freed, start, Wanted(wants), begin=begin)
+        self._track = self._track_from(start.position)
         self._flying: deque[_InFlight] = deque()
         self._last_batch_id = 0
         self._rolled_back: deque[range] = deque(maxlen=_ROLLBACKS_REMEMBERED)
@@ -210,6 +211,10 @@ class Subscription:
         if not self._flying:
             self._ring.release()
 
+    def saw(self, gtid: str, sequence: int) -> None:
+        """Learn that the transaction ``gtid`` ends at ``sequence``. For the ring: it was put."""
+        self._start.saw(gtid, sequence)
+
     def wake(self) -> None:
         """Let waiting gets look again. For the ring: something was put, or a put waits."""
         for waiter in self._waiters:
@@ -224,7 +229,7 @@ class Subscription:
         self._read = walk
 
     def _track_from(self, boundary: Position) -> Track:
-        return Track(boundary, gtids_from_empty=self._gtids_from_empty)
+        return Track(boundary, server_id=self._start.server_id, gtids_from_empty=self._gtids_from_empty)
 
     async def _woken_by(self, deadline_s: float) -> bool:
         """Wait for `wake`. Return False if the deadline came first."""

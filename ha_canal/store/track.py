@@ -25,15 +25,16 @@ class Passed(NamedTuple):
 
 
 class Track:
-    """Begins at ``start``, which may lie inside a transaction, and keeps its server id: that of the server which is
-    read. (A transaction's own is that of the server where it was first committed.)
+    """Begins at ``start``, which may lie inside a transaction. ``server_id`` is that of the server which is read. (A
+    transaction's own is that of the server where it was first committed.)
 
     A start without GTIDs stays without: a set that lacks what was done before would make the source send it all
     again. With ``gtids_from_empty`` the empty set is what was done, and GTIDs are added to it.
     """
 
-    def __init__(self, start: Position, *, gtids_from_empty: bool) -> None:
+    def __init__(self, start: Position, *, server_id: int, gtids_from_empty: bool) -> None:
         self._position = start
+        self._server_id = server_id
         self._gtids: GtidSet | None = parse_gtid_set(start.gtid_set) if start.gtid_set else None
         self._adds_gtids = bool(start.gtid_set) or gtids_from_empty
         self._gtids_changed = False
@@ -78,6 +79,7 @@ class Track:
             file=transaction.file,
             offset=commit.end_offset,
             server_uuid=transaction.server_uuid,
+            server_id=self._server_id,
             timestamp_ms=transaction.commit_timestamp_us // 1000 or commit.timestamp_s * 1000,
             ordinal=0,
         )

@@ -142,8 +142,14 @@ class Walk:
         if not self.inside or self._begin is None:
             return boundary
         transaction = self._begin.transaction
-        ordinal = self._next_ordinal
-        return replace(boundary, file=transaction.file, offset=transaction.start_offset, ordinal=ordinal)
+        return replace(
+            boundary,
+            file=transaction.file,
+            offset=transaction.start_offset,
+            server_uuid=transaction.server_uuid,
+            server_id=self._start.server_id,
+            ordinal=self._next_ordinal,
+        )
 
     def _ahead(self) -> Slot | None:
         if self._slot.last > self.sequence:
@@ -178,7 +184,7 @@ class Walk:
         if self._begin is None:
             self._done = self._start.done_of(commit.transaction, slot.last)
         moves = commit.end_offset > self._done.offset
-        self.passed.append(Passed(commit, slot.gtids, moves))
+        self.passed.append(Passed(commit, self._start.news_of(slot), moves))
         self._forget_transaction()
 
     def _forget_transaction(self) -> None:

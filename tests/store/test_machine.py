@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,12 @@ from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
 from ha_canal.store import Batch, Ring, Subscription
 from tests.store.changes import UUID, Wants, Writer, wants
+
+
+class Limits(TypedDict):
+    max_items: int
+    max_bytes: int
+
 
 NAMES = ("one", "two", "three")
 tables = st.lists(st.sampled_from("abc"), max_size=7)
@@ -92,7 +99,7 @@ class RingMachine(RuleBasedStateMachine):
         gtids=st.sampled_from([UUID + ":{}", "0-7-{}", ""]),
     )
     def begin(self, max_items: int, max_bytes: int, gtids: str) -> None:
-        self.limits = {"max_items": max_items, "max_bytes": max_bytes}
+        self.limits = Limits(max_items=max_items, max_bytes=max_bytes)
         self.writer = Writer(gtids=gtids, number=1)
         self.first_gtids = {UUID + ":{}": f"{UUID}:1", "0-7-{}": "0-7-1", "": ""}[gtids]
         self.origin = Position(self.writer.file, self.writer.offset, gtid_set=self.first_gtids)

@@ -232,7 +232,7 @@ def test_a_start_inside_a_transaction_goes_on_behind_what_was_acked_and_ends_it(
         items = writer.transaction("a", "b", "c")
         for ordinal, rest in ((2, [items[0], items[3], items[4]]), (3, [items[0], items[4]])):
             ring = Ring()
-            start = Position("bin.000001", 4, ordinal=ordinal)
+            start = Position("bin.000001", 4, UUID, ordinal=ordinal)
             reader = ring.subscribe("r", start=start, wants=everything)
             await ring.put(items[:3])
             assert await reader.get(timeout_s=0) is None

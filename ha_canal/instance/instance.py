@@ -19,6 +19,7 @@ from ha_canal.cursor import CursorWriter
 from ha_canal.errors import (
     CanalError,
     NotLeaderError,
+    NotSubscribedError,
     PositionPurgedError,
     SourceBusyError,
     StaleEpochError,
@@ -26,6 +27,7 @@ from ha_canal.errors import (
     StreamError,
 )
 from ha_canal.instance.feed import Feed
+from ha_canal.instance.misspelt import Misspelt
 from ha_canal.instance.records import Records, Term
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import (
@@ -38,6 +40,7 @@ from ha_canal.mysql.connection import (
     visible_tables,
 )
 from ha_canal.protos import canal_pb2
+from ha_canal.server.framing import place_of
 from ha_canal.server.ports import LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
@@ -48,31 +51,40 @@ from ha_canal.store.ring import Ring
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(initial_s=0.1, max_s=5.0)
-_STOPPED_RETRY_S = 30.0
-"""An instance that stopped loudly looks again this often whether somebody mended the cause."""
 _READY_LIMIT_S = 10.0
 _IDLE_CURSOR_S = 2.0
 _LAST_FLUSH_S = 2.0
 
 
 class Instance:
-    """Runs while `run` runs; serves gRPC (it is a `ha_canal.server.ports.ServedInstance`)."""
+    """Runs while `run` runs; serves gRPC (it is a `ha_canal.server.ports.ServedInstance`).
+
+    ``stopped_retry_s``: an instance that stopped loudly looks again this often whether somebody mended the cause.
+    """
 
     def __init__(
-        self, config: InstanceSection, term: Term, tree: Tree, paths: InstancePaths, *, root: str, board: LockBoard
+        self,
+        config: InstanceSection,
+        term: Term,
+        tree: Tree,
+        paths: InstancePaths,
+        *,
+        root: str,
+        board: LockBoard,
+        stopped_retry_s: float = 30.0,
     ) -> None:
         self._config = config
         self._term = term
         self._records = Records(term, tree, paths, config.source)
         self._root = root
         self.board = board
+        self._stopped_retry_s = stopped_retry_s
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
         self.failure: CanalError | None = None
         """Why reading stopped, when it did: an error that trying again at once cannot mend."""
         self._trouble = ""
         self._why = ""
-        self._idle_note = ""
-        self._visible: list[tuple[str, str]] = []
+        self._misspelt = Misspelt(config.name)
         self._filter = TableFilter(config.filter, config.exclude)
         self._ring = Ring(max_bytes=config.ring.max_bytes, max_items=config.ring.max_items)
         self._reader: Reader | None = None
@@ -84,6 +96,7 @@ class Instance:
         self._ready = asyncio.Event()
         self._ready_or_failed = asyncio.Event()
         self._has_readers = asyncio.Event()
+        self._outdated = asyncio.Event()
         self._subscribing = asyncio.Lock()
         self._cursors = CursorWriter(self, encode=self._records.encode)
 
@@ -102,12 +115,14 @@ class Instance:
         """Read the source and keep the cursors until cancelled; clients are told before anything is taken down.
 
         Raises StreamError when the stream cannot be trusted, some time after it has stopped: what is in memory may be
-        half a transaction, and the next term begins anew from the cursors.
+        half a transaction, and the next term begins anew from the cursors. Returns when nobody can begin with what is
+        in memory: then too.
         """
         async with self._cursors:
             tasks = [
                 asyncio.create_task(self._read(), name=f"source of {self.name}"),
                 asyncio.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}"),
+                asyncio.create_task(self._outdated.wait(), name=f"new beginning of {self.name}"),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -124,12 +139,15 @@ class Instance:
 
     async def flush(self) -> None:
         """Write every cursor that moved without an ack: what passed was filtered out."""
-        moved = {
-            client_id: feed.ring.cursor
-            for client_id, feed in self._feeds.items()
-            if feed.ring.in_flight == 0 and feed.ring.cursor != self._written.get(client_id)
-        }
-        await asyncio.gather(*(self.acknowledged(client_id, cursor) for client_id, cursor in moved.items()))
+        await asyncio.gather(*map(self._flush, list(self._feeds)))
+
+    async def _flush(self, client_id: str) -> None:
+        # No pause between the look at the cursor and its place in the queue: an ack in between would be taken back.
+        feed = self._feeds.get(client_id)
+        if feed is not None and feed.ring.in_flight == 0:
+            cursor = feed.ring.cursor
+            if cursor != self._written.get(client_id):
+                await self.acknowledged(client_id, cursor)
 
     # the source
 
@@ -147,7 +165,7 @@ class Instance:
                 if self._reader is not None and self._reader.progress.transactions > before:
                     delays, self._trouble = iter(_RETRY), ""
                 self._note(error)
-                await asyncio.sleep(next(delays) if error.retriable else _STOPPED_RETRY_S)
+                await asyncio.sleep(next(delays) if error.retriable else self._stopped_retry_s)
                 if isinstance(error, StreamError | StaleEpochError):
                     raise
 
@@ -184,13 +202,14 @@ class Instance:
             from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
             visible = await visible_tables(db)
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
-        self._why, self._visible = start.why, visible
-        self._started_at, self._gtids_from_empty = at, from_empty
+        self._why, self._started_at, self._gtids_from_empty = start.why, at, from_empty
         log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
-        self._warn_of_idle(self._filter, "the instance's filter")
+        self._misspelt.begin(visible)
+        self._misspelt.look_at(self._filter, "the instance's filter")
         self._written.update(cursors)
         for client_id, (cursor, pattern) in clients.items():
             self._feeds[client_id] = self._open(client_id, cursor, pattern, wants[client_id])
+            self._misspelt.look_at(wants[client_id], _filter_of(client_id))
         self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._ring.put, at)
         self._ready.set()
         self._ready_or_failed.set()
@@ -209,16 +228,6 @@ class Instance:
         start = choose_start([], info, oldest=oldest, end=end, policy=policy)
         await self._records.commit({self._records.paths.parse: self._records.encode(start.position)})
         return start
-
-    def _warn_of_idle(self, tables: TableFilter, whose: str) -> None:
-        for part in tables.idle_parts(self._visible):
-            note = (
-                f"{whose} names {part!r}, and when we started the database showed no such table to our account: "
-                "check the spelling and GRANT SELECT; a table created later is read all the same"
-            )
-            if note != self._idle_note:
-                log.warning("instance %s: %s", self.name, note)
-            self._idle_note = note
 
     # cursors
 
@@ -243,14 +252,14 @@ class Instance:
         """See `ha_canal.server.ports.ServedInstance`. A new client begins where reading is now."""
         wanted = TableFilter(pattern or "")
         await self._until_ready()
-        if pattern:
-            self._warn_of_idle(wanted, f"the filter of client {client_id!r}")
         async with self._subscribing:
             feed = self._feeds.get(client_id)
             if feed is None:
                 feed = await self._begin(client_id, pattern or "", wanted)
             elif pattern and feed.pattern != pattern:
                 feed = await self._change_filter(client_id, feed, pattern, wanted)
+            if pattern:
+                self._misspelt.look_at(wanted, _filter_of(client_id))
             return feed, feed.pattern
 
     async def _begin(self, client_id: str, pattern: str, wanted: TableFilter) -> Feed:
@@ -260,6 +269,8 @@ class Instance:
         try:
             feed = self._open(client_id, start, pattern, wanted)
         except StartPassedError:
+            if not self._feeds:  # and without a reader nothing moves on: the next term begins before the transaction
+                self._outdated.set()
             raise SourceBusyError(
                 f"instance {self.name!r} is inside a large transaction; a new client can begin behind it: try again"
             ) from None
@@ -285,8 +296,11 @@ class Instance:
         return feed
 
     def _open(self, client_id: str, start: Position, pattern: str, wanted: TableFilter) -> Feed:
-        # A stored cursor without GTIDs can count them only from where the whole instance does.
-        from_empty = self._gtids_from_empty and (client_id not in self._written or start == self._started_at)
+        # A cursor without GTIDs can count them only from where the whole instance does, whatever it has done behind it.
+        first = self._started_at
+        from_empty = (
+            self._gtids_from_empty and first is not None and (start.file, start.offset) == (first.file, first.offset)
+        )
         self._subscriptions += 1
         ring = self._ring.subscribe(
             f"{client_id}#{self._subscriptions}", start=start, wants=wanted.wants, gtids_from_empty=from_empty
@@ -306,9 +320,13 @@ class Instance:
             raise self.failure
 
     async def acknowledged(self, client_id: str, position: Position) -> None:
-        """Return when the cursor is durable."""
+        """Return when the cursor is durable. Raises NotSubscribedError for a client that is gone, or goes meanwhile."""
         self._term.check()
-        await self._cursors.write(client_id, position)
+        feed = self._feeds.get(client_id)
+        if feed is not None:
+            await self._cursors.write(client_id, position)
+        if feed is None or self._feeds.get(client_id) is not feed:
+            raise NotSubscribedError(f"client {client_id!r} of instance {self.name!r} has ended its subscription")
         self._written[client_id] = position
 
     async def forget(self, client_id: str) -> None:
@@ -322,10 +340,11 @@ class Instance:
             try:
                 await self._records.commit(left, delete=[client.cursor, client.filter])
             except BaseException:
-                if feed is not None:
-                    self._feeds[client_id] = feed
+                if feed is not None:  # another object: a cursor that was on its way meanwhile was not written
+                    self._feeds[client_id] = Feed(feed.ring, feed.pattern, self)
                 raise
             self._written.pop(client_id, None)
+            self._misspelt.forget(_filter_of(client_id))
             if feed is not None:
                 self._ring.unsubscribe(feed.ring.name)
 
@@ -351,7 +370,7 @@ class Instance:
             name=self.name,
             epoch=self.epoch,
             state=self.state,
-            detail="; ".join(filter(None, (detail or self._trouble, self._idle_note))),
+            detail="; ".join(filter(None, (detail or self._trouble, self._misspelt.text))),
             source=self._config.source.address,
             read_place=place_of(progress.position) if progress else None,
             lag_s=self._reader.lag_s() if self._reader else -1,
@@ -373,14 +392,5 @@ class Instance:
         )
 
 
-def place_of(position: Position) -> canal_pb2.Place:
-    """Return the position as clients and operators see it."""
-    return canal_pb2.Place(
-        file=position.file,
-        offset=position.offset,
-        gtid_set=position.gtid_set,
-        timestamp_ms=position.timestamp_ms,
-        ordinal=position.ordinal,
-        server_uuid=position.server_uuid,
-        server_id=position.server_id,
-    )
+def _filter_of(client_id: str) -> str:
+    return f"the filter of client {client_id!r}"

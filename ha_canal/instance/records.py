@@ -60,10 +60,6 @@ class Records:
         """Return where reading begins for the first client, if that was decided before."""
         return await self._position(self.paths.parse)
 
-    async def commit_cursors(self, cursors: Mapping[str, bytes]) -> None:
-        """Write the cursors of these clients in one commit."""
-        await self.commit({self.paths.client(client_id).cursor: data for client_id, data in cursors.items()})
-
     async def commit(self, values: Mapping[str, bytes], delete: Collection[str] = ()) -> None:
         """Write under the fence, one commit after the other: what was given later is applied later."""
         async with self._committing:

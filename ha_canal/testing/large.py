@@ -31,9 +31,9 @@ from ha_canal.testing.zookeeper import zookeeper_server
 MIB = 1024 * 1024
 LIMIT_BYTES = 200 * MIB
 SCHEMA = "shop"
-_PAYLOAD_REPEATS = 31
-ROW_BYTES = 32 * _PAYLOAD_REPEATS + 7
-"""One row in its binlog event: id, length and payload."""
+_PAYLOAD_REPEATS = 16
+ROW_BYTES = 64 * _PAYLOAD_REPEATS + 7
+"""One row in its binlog event: the NULL bits, the id, the length and the payload."""
 _SAMPLE_EVERY_S = 0.1
 _MOST_COMPLAINTS = 10
 _TABLE = """CREATE TABLE big (
@@ -41,7 +41,7 @@ _TABLE = """CREATE TABLE big (
 _NUMBERS = {
     "mariadb": "SELECT seq AS id FROM seq_1_to_{rows}",
     "mysql": "WITH RECURSIVE numbers (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows}) "
-    "SELECT /*+ SET_VAR(cte_max_recursion_depth = {rows}) */ id FROM numbers",
+    "SELECT id FROM numbers",
 }
 
 
@@ -54,10 +54,11 @@ def create_table(server: DatabaseServer) -> None:
 def insert_rows(server: DatabaseServer, rows: int) -> None:
     """Insert the rows with the ids 1 to ``rows`` in one statement: one transaction."""
     numbers = _NUMBERS[server.flavor].format(rows=rows)
-    server.run_sql(
-        f"INSERT INTO big SELECT id, REPEAT(MD5(id), {_PAYLOAD_REPEATS}) FROM ({numbers}) AS numbers ORDER BY id",
-        database=SCHEMA,
-    )
+    with contextlib.closing(server.connect(SCHEMA)) as connection, connection.cursor() as cursor:
+        if server.flavor == "mysql":
+            cursor.execute("SET cte_max_recursion_depth = %s", (rows,))
+        payload = f"REPEAT(SHA2(id, 256), {_PAYLOAD_REPEATS})"
+        cursor.execute(f"INSERT INTO big SELECT id, {payload} FROM ({numbers}) AS numbers ORDER BY id")
 
 
 def count_rows(server: DatabaseServer) -> int:
@@ -106,7 +107,7 @@ class Tally:
 
 
 def _payload(row_id: int) -> str:
-    return hashlib.md5(str(row_id).encode(), usedforsecurity=False).hexdigest() * _PAYLOAD_REPEATS
+    return hashlib.sha256(str(row_id).encode()).hexdigest() * _PAYLOAD_REPEATS
 
 
 @dataclass(slots=True)
@@ -237,7 +238,7 @@ async def pass_through(source: DatabaseServer, node: NodeProcess, rows: int, pac
         arrivals.append(time.monotonic())
 
     with Client([node.address], instance="shop", client_id="slow") as reader, Watch(node) as watch:
-        writing = asyncio.create_task(asyncio.to_thread(insert_rows, source, rows))
+        writing = asyncio.create_task(_insert(source, rows, reader))
         tally = await asyncio.to_thread(read_rows, reader, rows, pace, note)
         ended_at = time.monotonic()
         await writing
@@ -252,11 +253,20 @@ async def pass_through(source: DatabaseServer, node: NodeProcess, rows: int, pac
     )
 
 
+async def _insert(source: DatabaseServer, rows: int, reader: Client) -> None:
+    try:
+        await asyncio.to_thread(insert_rows, source, rows)
+    except BaseException:
+        await asyncio.to_thread(reader.close)  # what it waits for will never come
+        raise
+
+
 async def measure(arguments: argparse.Namespace) -> Passage:
     """Run the servers, a node and the client."""
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ha_canal_large_")))
-        source = await stack.enter_async_context(mysql_server() if arguments.source == "mysql" else mariadb_server())
+        server = mysql_server if arguments.source == "mysql" else mariadb_server
+        source = await stack.enter_async_context(server(options=[f"--{option}" for option in arguments.option]))
         coordinator = ""
         if arguments.zookeeper:
             zookeeper = await stack.enter_async_context(zookeeper_server())
@@ -266,7 +276,7 @@ async def measure(arguments: argparse.Namespace) -> Passage:
             node_on(source, directory, ring_bytes=arguments.ring_mib * MIB, zookeeper=coordinator)
         )
         passage = await pass_through(source, node, rows_of(arguments.mib), Pace(arguments.client_mib_s))
-        if not passage.complete:
+        if not passage.complete or arguments.log:
             say(f"--- the end of the node's log\n{node.process.log_text()[-3000:]}")
         return passage
 
@@ -280,6 +290,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__.splitlines()[0])
     parser.add_argument("--mib", type=int, default=1024, help="size of the transaction")
     parser.add_argument("--source", choices=["mariadb", "mysql"], default="mariadb")
+    parser.add_argument("--option", action="append", default=[], help="of the server: log-bin-compress=ON, or the like")
+    parser.add_argument("--log", action="store_true", help="show the end of the node's log in any case")
     parser.add_argument("--zookeeper", action="store_true", help="a node of a ZooKeeper cluster, not an embedded one")
     parser.add_argument("--ring-mib", type=int, default=64, help="the instance's ring")
     parser.add_argument("--client-mib-s", type=float, default=25.0, help="the client's pace; 0: as fast as it can")

@@ -30,6 +30,9 @@ _FAILED_DELAY_S = 1.0
 """How long until such batches try again when the cursor could not be written."""
 _SLICE_S = 0.002
 """Encoding gives the loop a turn after this long."""
+_LARGE_BYTES = 1 << 20
+"""Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
+which the loop must go on, or the watchdog ends the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,11 @@ class Delivery:
         epoch = self._instance.epoch
         pause_at = self._loop.time() + _SLICE_S
         for item in batch.items:
-            if (entry := self._encode(item, epoch=epoch)) is not None:
+            if item.size_bytes > _LARGE_BYTES:
+                entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
+            else:
+                entry = self._encode(item, epoch=epoch)
+            if entry is not None:
                 entries.append(entry)
             if self._loop.time() > pause_at:
                 await asyncio.sleep(0)

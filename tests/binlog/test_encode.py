@@ -150,3 +150,16 @@ def test_bytes_of_no_character_set_do_not_break_the_message() -> None:
     assert change.ddlSchemaName == "caf\ufffd"
     [seen] = changes_of([encoded])
     assert (seen.kind, seen.schema, seen.table, seen.sql) == ("alter", "caf\ufffd", "caf\ufffd", change.sql)
+
+
+def test_large_values_are_byte_for_byte_protobufs_too() -> None:
+    table_map = TableMap(131, 1, "shop", "files", (3, 252), (0, 4), (False, True))
+    columns = ColumnVersion("id", "int(11)", "", True), ColumnVersion("content", "longblob", "", False)
+    plan = compile_plan(table_map, TableVersion(columns))
+    content = bytes(range(256)) * 8192
+    row = b"\x00\x01\x00\x00\x00" + len(content).to_bytes(4, "little") + content
+    rows = Rows(_TRANSACTION, 3, 5000, 77, 1_700_000_001, ChangeKind.INSERT, plan, b"\x03", b"\x03", row + row)
+    entry = entry_pb2.Entry.FromString(encode_entry(rows, epoch=7) or b"")
+    change = entry_pb2.RowChange.FromString(entry.storeValue)
+    assert change.SerializeToString(deterministic=True) == entry.storeValue
+    assert [row_data.afterColumns[1].value.encode("latin-1") for row_data in change.rowDatas] == [content, content]

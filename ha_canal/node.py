@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 import grpc
 
 from ha_canal import __version__
-from ha_canal.backoff import Backoff
+from ha_canal.backoff import Backoff, Trouble
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.cluster.coordinator import Coordinator
 from ha_canal.cluster.election import Campaign, campaign
@@ -63,19 +63,35 @@ class RunningNode:
     async def run_for(self, section: InstanceSection) -> None:
         """Contend for one instance, run it while we lead, and contend again; until cancelled."""
         paths = self._layout.instance(section.name)
-        async with campaign(self._coordinator, paths, address=self.address, node=self.name) as contest:
-            self._campaigns[section.name] = contest
-            delays = iter(Backoff(initial_s=0.2, max_s=10.0))
-            while True:
-                try:
-                    async with contest.lease() as lease:
-                        await self._serve(section, lease)
-                    delays = iter(Backoff(initial_s=0.2, max_s=10.0))
-                except CanalError as error:
-                    log.error("instance %s: cannot be run here: %s", section.name, error)  # noqa: TRY400 # ours: no traceback
-                except Exception:  # the edge of a term: a fault of ours ends this term, not the node
-                    log.exception("instance %s: its term ended through a fault of this program", section.name)
-                await asyncio.sleep(next(delays))
+        election = Trouble(f"instance {section.name}: its election", log)
+        delays = Backoff(initial_s=0.2, max_s=10.0)
+        pauses = iter(delays)
+        while True:
+            async with campaign(self._coordinator, paths, address=self.address, node=self.name) as contest:
+                self._campaigns[section.name] = contest
+                over = False
+                while not over:
+                    if await self._lead_once(section, contest, election):
+                        pauses = iter(delays)
+                    await asyncio.sleep(next(pauses))
+                    over = contest.is_over
+
+    async def _lead_once(self, section: InstanceSection, contest: Campaign, election: Trouble) -> bool:
+        """Return whether all went well, however the term ended."""
+        try:
+            async with contest.lease() as lease:
+                election.over()
+                await self._serve(section, lease)
+        except CanalError as error:
+            if contest.is_over:
+                election.met(error)
+            else:
+                log.error("instance %s: cannot be run here: %s", section.name, error)  # noqa: TRY400 # ours: no traceback
+        except Exception:  # the edge of a term: a fault of ours ends this term, not the node
+            log.exception("instance %s: its term ended through a fault of this program", section.name)
+        else:
+            return True
+        return False
 
     async def _serve(self, section: InstanceSection, lease: Lease) -> None:
         paths = self._layout.instance(section.name)

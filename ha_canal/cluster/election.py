@@ -19,20 +19,10 @@ from functools import partial
 from typing import assert_never
 
 from ha_canal.backoff import Backoff
-from ha_canal.cluster.coordinator import (
-    Check,
-    ConflictError,
-    Coordinator,
-    Create,
-    Delete,
-    LinkState,
-    Operation,
-    Session,
-    Set,
-    Watched,
-)
+from ha_canal.cluster.claim import Claim
+from ha_canal.cluster.coordinator import ConflictError, Coordinator, LinkState, Session, Watched
 from ha_canal.cluster.follow import LeaderSight, look
-from ha_canal.cluster.layout import InstancePaths, RunningNode, epoch_from_bytes, epoch_to_bytes
+from ha_canal.cluster.layout import InstancePaths, RunningNode
 from ha_canal.cluster.leadership import Leadership, Role, step
 from ha_canal.cluster.leadership_events import (
     Action,
@@ -61,7 +51,7 @@ from ha_canal.cluster.leadership_events import (
     Won,
 )
 from ha_canal.cluster.lease import Lease
-from ha_canal.errors import CoordinatorLostError
+from ha_canal.errors import CoordinatorLostError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +65,7 @@ class Campaign:
         self.sight = LeaderSight()
         self._coordinator = coordinator
         self._paths = paths
-        self._address = address
-        self._node = node
+        self._claim = Claim(coordinator, paths, address=address, node=node)
         self._loop = asyncio.get_running_loop()
         self._state = Leadership(margin=margin)
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
@@ -99,13 +88,19 @@ class Campaign:
     def role(self) -> Role:
         return self._state.role
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the election failed, and `lease` has said why."""
+        return self._failure_told
+
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
         """Contend; enter the block as leader; cancel it when the leadership ends.
 
         The cancellation stays inside: after the block, `Lease.lost` and `Lease.reason` tell how it ended. When the
         block ends by itself, or with an error of its own, ``running`` is released. To contend again, call again (after
-        an error: with back-off). Raises what made the election itself fail, such as garbage in the epoch node.
+        an error: with back-off). Raises what made the election itself fail, such as garbage in the epoch node; then
+        `is_over`, and to contend again takes a new campaign.
         """
         lease = await self._win()
         body = asyncio.current_task()
@@ -166,9 +161,11 @@ class Campaign:
                 self._lease.end("the election has ended")
 
     def _raise_failure(self) -> None:
-        """Raise, once, what made the driver fail."""
-        if self._failure_told or not self._driver.done() or self._driver.cancelled():
+        """Raise what made the driver fail, whenever asked."""
+        if not self._driver.done():
             return
+        if self._driver.cancelled():
+            raise UsageError(f"the campaign for instance {self._paths.name!r} has ended: begin another one")
         error = self._driver.exception()
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
@@ -301,7 +298,7 @@ class Campaign:
     async def _try_acquire(self) -> None:
         session = self._coordinator.session
         try:
-            epoch, version = await self._take_running()
+            epoch, version = await self._claim.take()
         except ConflictError:
             self._post(LostRace(certain=True))
         except CoordinatorLostError as error:
@@ -316,23 +313,10 @@ class Campaign:
     def _is_same(self, session: Session) -> bool:
         return not self._coordinator.session.differs(session)
 
-    async def _take_running(self) -> tuple[int, int]:
-        """Make ``running`` and raise the epoch in one commit; return the epoch and its node's version."""
-        node = await self._coordinator.read(self._paths.epoch)
-        epoch = 1 if node is None else epoch_from_bytes(node.data, self._paths.epoch) + 1
-        session = self._coordinator.session.id
-        payload = RunningNode(self._address, self._node, session).to_json()
-        number = epoch_to_bytes(epoch)
-        raised: Operation = (
-            Create(self._paths.epoch, number) if node is None else Set(self._paths.epoch, number, node.version)
-        )
-        await self._coordinator.commit([Create(self._paths.running, payload, ephemeral=True), raised])
-        return epoch, 0 if node is None else node.version + 1
-
     async def _confirm(self) -> None:
         session = self._coordinator.session
         with suppress(CoordinatorLostError):
-            owner = await self._until_answered(partial(self._owner_of_running), session)
+            owner = await self._until_answered(self._claim.owner, session)
             if self._is_same(session):
                 self._confirmed_link = session.link
                 self._post(OwnershipConfirmed(owned=owner == session.id))
@@ -340,7 +324,7 @@ class Campaign:
     async def _release(self) -> None:
         session = self._coordinator.session
         try:
-            await self._until_answered(partial(self._delete_running, session.id), session)
+            await self._until_answered(partial(self._claim.give_back, session.id), session)
         except CoordinatorLostError:
             self._post(Released(done=False))
         else:
@@ -357,19 +341,6 @@ class Campaign:
                     raise
         raise AssertionError("delays never end")
 
-    async def _owner_of_running(self) -> str:
-        node = await self._coordinator.read(self._paths.running)
-        return "" if node is None else node.owner
-
-    async def _delete_running(self, session_id: str) -> str:
-        """Delete ``running`` if it is this session's; the check of the epoch keeps us off a successor's."""
-        epoch = await self._coordinator.read(self._paths.epoch)
-        node = await self._coordinator.read(self._paths.running)
-        if epoch is not None and node is not None and node.owner == session_id:
-            with suppress(ConflictError):  # somebody else's by now
-                await self._coordinator.commit([Check(self._paths.epoch, epoch.version), Delete(self._paths.running)])
-        return session_id
-
     # Beginning and end ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -384,7 +355,11 @@ class Campaign:
                     await self._stepped.wait()
         self._driver.cancel()
         await asyncio.wait((self._driver,))
-        self._raise_failure()
+
+    def raise_untold(self) -> None:
+        """Raise what made the election fail, if nobody was told yet. After `close`."""
+        if not self._driver.cancelled() and not self._failure_told:
+            self._raise_failure()
 
 
 @asynccontextmanager
@@ -403,3 +378,4 @@ async def campaign(
         yield contest
     finally:
         await contest.close()
+    contest.raise_untold()

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_canal.cluster.coordinator import Create, Delete, Set
-from ha_canal.cluster.election import campaign
+from ha_canal.cluster.coordinator import Create, Delete, Session, Set, Watched
+from ha_canal.cluster.election import Campaign, campaign
 from ha_canal.cluster.follow import read_leader, register_candidate, watch_leader
 from ha_canal.cluster.layout import Layout, RunningNode
 from ha_canal.cluster.lock_board import ClientLockBoard
-from ha_canal.errors import CoordinatorLostError, StaleEpochError, UsageError
+from ha_canal.errors import CoordinatorLostError, RefusedError, StaleEpochError, UsageError
 from ha_canal.testing.clock import run_virtual
-from ha_canal.testing.coordinator import MemoryEnsemble
+from ha_canal.testing.coordinator import MemoryCoordinator, MemoryEnsemble
 from ha_canal.testing.eventually import eventually
 from tests.cluster.simulation import CURSOR, SHOP, TIMEOUT_S, Candidate, cluster
 
@@ -218,10 +218,75 @@ def test_garbage_in_the_epoch_node_is_told_to_whoever_contends() -> None:
         session = MemoryEnsemble().session()
         await session.commit([Create(SHOP.epoch, b"garbage")])
         async with campaign(session, SHOP, address="a:1", node="a") as one:
-            with pytest.raises(UsageError, match="garbage"):
-                await _lead_once(one)
+            for told in (False, True):
+                assert one.is_over == told
+                with pytest.raises(UsageError, match="garbage"):
+                    await _lead_once(one)
+        await session.commit([Set(SHOP.epoch, b"7")])
+        async with campaign(session, SHOP, address="a:1", node="a") as one:
+            assert await _lead_once(one) == 8
+        with pytest.raises(UsageError, match="has ended"):
+            await _lead_once(one)
 
     run(main())
+
+
+def test_a_campaign_that_fails_unheard_says_so_at_its_end() -> None:
+    async def main() -> None:
+        session = MemoryEnsemble().session()
+        refusing = Refusing(session)
+        async with campaign(refusing, SHOP, address="a:1", node="a") as one:
+            await asyncio.sleep(1)
+            refusing.refuses = True
+            await session.commit([Create(SHOP.running, RunningNode("b:1", "b").to_json())])
+            await asyncio.sleep(1)
+            assert not one.is_over
+
+    with pytest.raises(RefusedError, match="no rights"):
+        run(main())
+
+
+def test_a_leader_whose_election_fails_leads_again_in_a_new_campaign() -> None:
+    async def main() -> None:
+        session = MemoryEnsemble().session()
+        refusing = Refusing(session)
+        async with campaign(refusing, SHOP, address="a:1", node="a") as one:
+            leading = asyncio.create_task(_lead_until_it_ends(one))
+            await asyncio.sleep(1)
+            refusing.refuses = True
+            await session.commit([Set(SHOP.running, RunningNode("a:1", "a").to_json())])
+            with pytest.raises(RefusedError, match="no rights"):
+                await leading
+            assert one.is_over
+        refusing.refuses = False
+        async with campaign(refusing, SHOP, address="a:1", node="a") as one:
+            assert await _lead_once(one) == 2
+
+    run(main())
+
+
+async def _lead_until_it_ends(contest: Campaign) -> None:
+    async with contest.lease():
+        await asyncio.Event().wait()
+
+
+class Refusing:
+    """A coordinator that refuses to watch while ``refuses``: an operator took the rights away."""
+
+    def __init__(self, inner: MemoryCoordinator) -> None:
+        self.refuses = False
+        self._inner = inner
+        self.read, self.children, self.commit = inner.read, inner.children, inner.commit
+        self.session_changed = inner.session_changed
+
+    @property
+    def session(self) -> Session:
+        return self._inner.session
+
+    async def watch(self, path: str) -> Watched:
+        if self.refuses:
+            raise RefusedError(f"watching {path}: no rights")
+        return await self._inner.watch(path)
 
 
 def test_an_error_of_the_instance_goes_to_the_caller_and_releases() -> None:

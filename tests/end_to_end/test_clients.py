@@ -32,7 +32,8 @@ from ha_canal.client import Batch, Client
 nodes, client_id, table = sys.argv[1:]
 for batch in Client(nodes.split(","), instance="shop", client_id=client_id, filter=table, batch_size=3):
     for change in batch.changes:
-        print(change.event_id, flush=True)
+        if change.kind == "insert":
+            print(change.event_id, flush=True)
 """
 """A client that never acknowledges."""
 
@@ -104,7 +105,7 @@ def test_the_batches_of_a_killed_holder_go_to_the_one_who_waits_first_to_last(qu
 
 
 def _event_ids(batch: Batch) -> list[str]:
-    return [change.event_id for change in batch.changes]
+    return [change.event_id for change in batch.changes if change.kind == "insert"]
 
 
 def test_a_second_client_is_refused_with_the_name_of_the_holder(quiet: Cluster) -> None:

@@ -72,7 +72,7 @@ class CursorWriter:
         or may not be durable. A cancelled write may still become durable.
         """
         if self._task is None or self._task.done() or self._closing:
-            raise CoordinatorLostError("the term is ending here, and no cursor is written any more; ask the next leader")
+            raise CoordinatorLostError("the term is ending here, no cursor is written any more; ask the next leader")
         group = self._next
         group.positions[client_id] = position
         self._work.set()

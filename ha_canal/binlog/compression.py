@@ -36,7 +36,7 @@ class TransactionPayload:
         self._plain_bytes = fields.get(_PLAIN_BYTES, len(payload) if algorithm == _NONE else -1)
         self._source: zstandard.ZstdDecompressionReader | None = None
         if algorithm == _ZSTD:
-            self._source = zstandard.ZstdDecompressor().stream_reader(bytes(payload), read_across_frames=True)
+            self._source = zstandard.ZstdDecompressor().stream_reader(payload, read_across_frames=True)
             self._buffer = b""
         elif algorithm == _NONE:
             self._buffer = bytes(payload)

@@ -42,6 +42,9 @@ from ha_canal.model.table import RowPlan
 
 _MOST_PLANS = 20_000
 """Layouts kept with their plan; a server with more tables than this asks again for some."""
+_SLICE_BYTES = 1024 * 1024
+"""A call of `BinlogStream.next_items` ends with so many bytes of items: what is compressed may hold a thousand times as
+many as were fed."""
 _XA_ADVICE = (
     "XA transactions are not supported, since their rows are logged before it is known whether they are committed; "
     "start from a position behind it, and read the rows it changed from the tables"
@@ -158,7 +161,9 @@ class BinlogStream:
         self._reader.feed(chunk)
 
     def next_items(self, max_items: int = 1024) -> list[Item] | PlanNeeded:
-        """Return at most ``max_items`` items, or a question that `supply_plan` answers; ``[]``: feed more.
+        """Return the next items, or a question that `supply_plan` answers; ``[]``: feed more.
+
+        They are at most ``max_items``, and about 1 MiB (4 MiB where a transaction was held, or one item).
 
         Raises:
             StreamError: the stream cannot be trusted from here on; with file and offset of the event.
@@ -190,7 +195,8 @@ class BinlogStream:
     def _fill(self, max_items: int) -> None:
         items = self._transactions.items
         try:
-            while len(items) < max_items and self._needed is None:
+            self._transactions.out_bytes = 0
+            while len(items) < max_items and self._transactions.out_bytes < _SLICE_BYTES and self._needed is None:
                 if self._payload is not None:
                     self._step_inside(*self._payload)
                 elif (event := self._next_event()) is not None:

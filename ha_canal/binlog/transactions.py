@@ -43,12 +43,14 @@ class Transactions:
         "_used",
         "count",
         "items",
+        "out_bytes",
         "transaction",
     )
 
     def __init__(self, server_uuid: str) -> None:
         self.items: list[Item] = []
         self.count = 0
+        self.out_bytes = 0
         self.transaction: Transaction | None = None
         self._server_uuid = server_uuid
         self._used = 0
@@ -112,6 +114,7 @@ class Transactions:
         """Take an item of the open transaction."""
         if self._held is None:
             self.items.append(item)
+            self.out_bytes += item.size_bytes
             return
         self._held.append(item)
         self._held_bytes += item.size_bytes
@@ -122,6 +125,7 @@ class Transactions:
         if self._held is not None:
             self._left = self._left or bool(self._held)
             self.items += self._held
+            self.out_bytes += self._held_bytes
             self._held = None
             self._savepoints.clear()
 

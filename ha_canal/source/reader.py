@@ -160,6 +160,7 @@ class Reader:
                     await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
                 case items:
                     await self._hand_on(items)
+                    await asyncio.sleep(0)  # nor does a compressed transaction, of which more is here already
 
     async def _hand_on(self, items: Sequence[Item]) -> None:
         fresh = self.progress.fresh(items)

@@ -349,6 +349,22 @@ def test_a_compressed_transaction_is_read_in_pieces(algorithm: int) -> None:
     assert {item.offset for item in items} == {last.offset}
 
 
+def test_what_is_compressed_comes_out_in_slices() -> None:
+    inside = Writer(checksum=False)
+    rows = [inside.rows(rows=bytes(1_000_000)) for _ in range(30)]
+    events = inner(inside.query("BEGIN"), inside.table_map(), *rows, inside.xid(3))
+    writer, stream = started()
+    stream.feed(writer.gtid(1) + writer.event(EventType.TRANSACTION_PAYLOAD, payload(events)))
+    slices: list[int] = []
+    while got := stream.next_items():
+        if isinstance(got, PlanNeeded):
+            stream.supply_plan(got, plan_for(got))
+        else:
+            slices.append(sum(item.size_bytes for item in got))
+    assert sum(slices) > 30_000_000
+    assert max(slices) < MOST_HELD_BYTES + 2_000_000
+
+
 @pytest.mark.parametrize("claimed", [0, 100, 10_000])
 def test_a_payload_of_another_length_stops_the_stream(claimed: int) -> None:
     inside = Writer(checksum=False)

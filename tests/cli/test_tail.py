@@ -107,9 +107,9 @@ def test_a_run_with_state_goes_on_without_repeats_or_gaps(table: Database, tmp_p
 
 
 def test_a_count_ends_it_and_the_next_run_goes_on_behind_it(table: Database, tmp_path: Path) -> None:
-    _insert(table, range(20))
+    _insert(table, range(60))
     found: list[int] = []
-    counts = cycle([1, 5, 2])
+    counts = cycle([1, 30, 2])
     while len(found) < 10:
         count = next(counts)
         done = run(*_arguments(table, "--state", str(tmp_path / "state.db"), "--count", str(count)))

@@ -21,6 +21,7 @@
     │   └── SourceBusyError        the database cannot serve now (retriable)
     ├── LinkError              a connection broke; trying again is right (retriable)
     │   ├── SourceLostError        to the database
+    │   ├── SourceChangedError     another server answers at the database's address
     │   └── CoordinatorLostError   to ZooKeeper, or to the embedded store
     └── StreamError            the stream itself cannot be trusted; stop, with the position
         ├── DecodeError            bytes that are not what they should be
@@ -148,6 +149,12 @@ class LinkError(CanalError):
 
 class SourceLostError(LinkError):
     reason: ClassVar[str] = "SOURCE_LOST"
+
+
+class SourceChangedError(LinkError):
+    """Another server answers where we were reading: what is in memory is the old one's; begin anew from the cursors."""
+
+    reason: ClassVar[str] = "SOURCE_CHANGED"
 
 
 class CoordinatorLostError(LinkError):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ha_canal.backoff import Backoff
 from ha_canal.cluster.coordinator import Tree
@@ -22,6 +23,7 @@ from ha_canal.errors import (
     NotSubscribedError,
     PositionPurgedError,
     SourceBusyError,
+    SourceChangedError,
     StaleEpochError,
     StartPassedError,
     StreamError,
@@ -168,6 +170,8 @@ class Instance:
                 await asyncio.sleep(next(delays) if error.retriable else self._stopped_retry_s)
                 if isinstance(error, StreamError | StaleEpochError):
                     raise
+                if isinstance(error, SourceChangedError):
+                    self._outdated.set()
 
     def _note(self, error: CanalError) -> None:
         if str(error) != self._trouble:
@@ -192,13 +196,14 @@ class Instance:
         """
         clients = await self._records.clients()
         cursors = {client_id: cursor for client_id, (cursor, _) in clients.items()}
-        wants = {client_id: TableFilter(pattern) for client_id, (_, pattern) in clients.items()}
+        wants = {client_id: TableFilter(pattern, accepted=True) for client_id, (_, pattern) in clients.items()}
         source = self._config.source
         async with session(source) as db:
             info = await inspect(db, source)
             oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
             start = await self._choose(list(cursors.values()), info, oldest=oldest, end=end)
-            at = start.position
+            # What is read from here on is this server's, whoever wrote the cursors.
+            at = replace(start.position, server_uuid=info.server_uuid, server_id=info.server_id)
             from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
             visible = await visible_tables(db)
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
@@ -207,6 +212,8 @@ class Instance:
         self._misspelt.begin(visible)
         self._misspelt.look_at(self._filter, "the instance's filter")
         self._written.update(cursors)
+        limits = self._config.ring
+        self._ring = Ring(max_bytes=limits.max_bytes, max_items=limits.max_items, filled_from=at)
         for client_id, (cursor, pattern) in clients.items():
             self._feeds[client_id] = self._open(client_id, cursor, pattern, wants[client_id])
             self._misspelt.look_at(wants[client_id], _filter_of(client_id))
@@ -252,6 +259,8 @@ class Instance:
         """See `ha_canal.server.ports.ServedInstance`. A new client begins where reading is now."""
         wanted = TableFilter(pattern or "")
         await self._until_ready()
+        if pattern:
+            self._misspelt.refuse_slow(wanted, _filter_of(client_id))
         async with self._subscribing:
             feed = self._feeds.get(client_id)
             if feed is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from ha_canal.errors import FilterError
 from ha_canal.sink.filter import TableFilter
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,14 @@ class Misspelt:
         if self._notes.get(whose) != note:
             log.warning("instance %s: %s", self._instance, note)
         self._notes[whose] = note
+
+    def refuse_slow(self, tables: TableFilter, whose: str) -> None:
+        """Raise FilterError for a filter that takes too long on the names of the database's tables."""
+        if slow := tables.slow_parts(self._visible):
+            raise FilterError(
+                f"{whose}: {', '.join(map(repr, slow))} takes too long to match the names of this database's tables: "
+                "write it without repetitions inside of repetitions"
+            )
 
     def forget(self, whose: str) -> None:
         """Tell of that filter no more."""

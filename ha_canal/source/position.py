@@ -35,6 +35,10 @@ def earliest_of(positions: Sequence[Position]) -> Position:
     first = min(positions, key=lambda place: (file_sequence(place.file), place.offset, place.ordinal))
     if all(place.gtid_set for place in positions):
         sets = [parse_gtid_set(place.gtid_set) for place in positions]
+        of_mariadb = all(isinstance(gtids, MariadbGtidPosition) for gtids in sets)
+        if of_mariadb and len({place.server_id for place in positions}) == 1:
+            # On one server the binlog's order counts: outside the strict mode sequence numbers may fall.
+            return replace(first, ordinal=0)
         return replace(first, gtid_set=str(reduce(_common, sets)), ordinal=0)
     return replace(first, gtid_set="", ordinal=0)
 
@@ -80,6 +84,9 @@ def _by_gtid(wanted: Position, info: ServerInfo, *, oldest: Position, end: Posit
             f"{info.address} is {info.flavor}, and the stored cursor is not ({wanted.gtid_set}): another server"
         )
     if isinstance(done, MariadbGtidPosition):
+        if is_same_server(wanted, info):  # the binlog's order counts: sequence numbers may fall
+            _check_within(wanted, info, oldest=oldest, end=end)
+            return _from_gtids(wanted)
         purged, executed = MariadbGtidPosition.parse(oldest.gtid_set), MariadbGtidPosition.parse(end.gtid_set)
         missing = "" if purged.issubset(done) else f"what lies between {done} and {purged}"
         extra = "" if done.issubset(executed) else f"it ends at {executed or 'nothing'}, they at {done}"
@@ -96,6 +103,10 @@ def _by_gtid(wanted: Position, info: ServerInfo, *, oldest: Position, end: Posit
             f"{info.address} lacks transactions that were delivered already: {extra}. It is another server, or it "
             "was restored from a backup: point the instance at a server that has them"
         )
+    return _from_gtids(wanted)
+
+
+def _from_gtids(wanted: Position) -> Start:
     return Start(wanted, f"stored cursors: from the GTIDs that all clients have done, {wanted.gtid_set}")
 
 
@@ -112,6 +123,11 @@ def _by_offset(wanted: Position, info: ServerInfo, *, oldest: Position, end: Pos
             f"{info.address} is server {info.server_uuid or info.server_id}, and the stored cursor {wanted} belongs to "
             f"server {wanted.server_uuid or wanted.server_id}; without GTIDs a file and offset mean nothing elsewhere"
         )
+    _check_within(wanted, info, oldest=oldest, end=end)
+    return Start(replace(wanted, gtid_set=""), f"stored cursors: from {wanted.file}:{wanted.offset} on the same server")
+
+
+def _check_within(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> None:
     if file_sequence(wanted.file) < file_sequence(oldest.file):
         raise PositionPurgedError(
             f"{info.address} has purged {wanted.file}, which is needed from offset {wanted.offset} on; its oldest file "
@@ -121,4 +137,3 @@ def _by_offset(wanted: Position, info: ServerInfo, *, oldest: Position, end: Pos
         raise SourceRefusedError(
             f"{info.address} ends at {end.file}:{end.offset}, before the stored cursor {wanted}: its binlog was reset"
         )
-    return Start(replace(wanted, gtid_set=""), f"stored cursors: from {wanted.file}:{wanted.offset} on the same server")

@@ -21,7 +21,7 @@ from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
 from ha_canal.binlog.table_map import TableMap
 from ha_canal.config import SourceSection
-from ha_canal.errors import SchemaMismatchError, SourceRefusedError
+from ha_canal.errors import SchemaMismatchError, SourceChangedError
 from ha_canal.model.change import Item, Statement
 from ha_canal.model.position import Position
 from ha_canal.model.table import RowPlan
@@ -130,10 +130,10 @@ class Reader:
 
     def _check_same_source(self, info: ServerInfo) -> None:
         at = self.progress.position
-        if not (at.gtid_set and info.gtids) and not is_same_server(at, info):
-            raise SourceRefusedError(
+        if not is_same_server(at, info):
+            raise SourceChangedError(
                 f"{info.address} is now server {info.server_uuid or info.server_id}, and we were reading from server "
-                f"{at.server_uuid or at.server_id} at {at}; without GTIDs reading cannot go on there"
+                f"{at.server_uuid or at.server_id} at {at}"
             )
 
     async def _learn_of(self, info: ServerInfo, db: Session) -> None:

@@ -87,13 +87,26 @@ CASES = {
     "the server was reset": Case([at(5, 990, f"{A}:1-52")], (REFUSED, f"{A}:1-52"), oldest=at(1, 4), end=at(1, 158)),
     "tags count": Case([at(3, 70, f"{A}:1-20:blue:1")], (PURGED, f"{A}:blue:2"), oldest=at(2, 4, f"{A}:1-9:blue:1-2")),
     "MariaDB by GTID": of_mariadb([maria(3, 70, "0-1-20,7-2-3")], maria(3, 70, "0-1-20,7-2-3")),
-    "MariaDB: a domain that one client has not seen": of_mariadb(
-        [maria(3, 70, "0-1-20,7-2-3"), maria(3, 90, "0-1-25")], maria(3, 70, "0-1-20")
+    "MariaDB: a domain that one client has not seen, on another server": of_mariadb(
+        [maria(3, 70, "0-1-20,7-2-3"), replace(maria(3, 90, "0-1-25"), server_id=2)], maria(3, 70, "0-1-20")
     ),
-    "MariaDB has purged": of_mariadb([maria(1, 70, "0-1-9")], (PURGED, "between 0-1-9 and 0-1-10")),
+    "MariaDB: on one server its order counts": of_mariadb(
+        [maria(3, 70, "0-1-20,7-2-3"), maria(3, 90, "0-1-25")], maria(3, 70, "0-1-20,7-2-3")
+    ),
+    "MariaDB: a lower number behind a higher one": of_mariadb(
+        [maria(3, 70, "0-1-20"), maria(3, 90, "0-2-4")], maria(3, 70, "0-1-20")
+    ),
+    "MariaDB has purged": of_mariadb([maria(1, 70, "0-1-9")], (PURGED, "has purged bin.000001")),
+    "MariaDB has purged what another server had": of_mariadb(
+        [replace(maria(1, 70, "0-1-9"), server_id=2)], (PURGED, "between 0-1-9 and 0-1-10")
+    ),
     "MariaDB lacks what was delivered": of_mariadb([maria(5, 990, "0-1-51")], (REFUSED, "0-1-51")),
     "MariaDB was reset": Case(
-        [maria(5, 990, "0-1-51")], (REFUSED, "it ends at nothing"), info=MARIADB, oldest=maria(1, 4), end=maria(1, 328)
+        [maria(5, 990, "0-1-51")],
+        (REFUSED, "its binlog was reset"),
+        info=MARIADB,
+        oldest=maria(1, 4),
+        end=maria(1, 328),
     ),
     "a cursor of MySQL at MariaDB": of_mariadb(
         [at(3, 70, f"{A}:1-20")], (REFUSED, "db:3306 is mariadb, and the stored cursor is not")

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from ha_canal.errors import PositionPurgedError, SourceBusyError, SourceLostError, SourceRefusedError
+from ha_canal.errors import (
+    PositionPurgedError,
+    SourceBusyError,
+    SourceChangedError,
+    SourceLostError,
+    SourceRefusedError,
+)
 from ha_canal.model.change import Begin, Commit, Item, Rows
 from ha_canal.model.position import Position
 from ha_canal.source.reader import Identity
@@ -199,12 +205,12 @@ def test_reading_needs_a_right_of_its_own(database: Database) -> None:
     asyncio.run(check())
 
 
-def test_without_gtids_reading_does_not_go_on_at_another_server(database: Database) -> None:
+def test_reading_does_not_go_on_at_another_server(database: Database) -> None:
     async def check() -> None:
         source = source_of(database.server)
-        error = await end_of_reading(source, Position("mysql-bin.000001", 4, str(uuid.UUID(int=1)), 9))
-        assert isinstance(error, SourceRefusedError)
-        assert "without GTIDs reading cannot go on there" in str(error)
+        reading = Reading(source, Position("mysql-bin.000001", 4, str(uuid.UUID(int=1)), 9), "")
+        with pytest.raises(SourceChangedError, match="is now server"):
+            await reading.reader.read_until_it_breaks()
 
     asyncio.run(check())
 

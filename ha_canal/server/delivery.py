@@ -90,8 +90,8 @@ class Delivery:
         self._subscribed(token)
         await self._quiet()
         if forget:
+            await self._instance.forget(self._client_id)  # if it fails, unsubscribing can be tried again
             self._subscription = None
-            await self._instance.forget(self._client_id)
         self.lock.release(token)
 
     def close(self) -> None:

@@ -6,12 +6,20 @@ that positions move on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.sink.filter import TableFilter
+
+_ABOUT_ACCOUNTS = re.compile(
+    r"(?:\s|/\*.*?\*/)*(?:GRANT|REVOKE|SET\s+(?:PASSWORD|ROLE|DEFAULT\s+ROLE)|"
+    r"(?:CREATE(?:\s+OR\s+REPLACE)?|ALTER|DROP|RENAME)\s+(?:USER|ROLE))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Statements that change no table, and hold what belongs to no reader: names and password hashes of accounts."""
 
 
 class Sink:
@@ -60,7 +68,9 @@ class Sink:
     def _wants(self, item: Rows | Statement) -> bool:
         if isinstance(item, Rows):
             return self._filter.wants(item.plan.schema, item.plan.table)
-        return not item.table or self._filter.wants(item.schema, item.table)
+        if item.table:
+            return self._filter.wants(item.schema, item.table)
+        return not _ABOUT_ACCOUNTS.match(item.sql)  # what names no table may concern any
 
 
 def _broken(what: str, item: Item) -> ChainError:

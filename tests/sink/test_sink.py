@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_canal.errors import ChainError
-from ha_canal.model.change import Commit, Item
+from ha_canal.model.change import Commit, Item, Statement
 from ha_canal.sink import Sink, TableFilter
 from tests.store.changes import Writer, flat
 
@@ -54,3 +54,21 @@ def test_a_broken_sequence_is_not_passed_on() -> None:
     for broken in ([items[0], items[0]], items[1:2]):
         with pytest.raises(ChainError):
             Sink(TableFilter()).pass_items(broken)
+
+
+@pytest.mark.parametrize(
+    ("sql", "passes"),
+    [
+        ("GRANT SELECT ON shop.* TO reader", False),
+        ("/* by hand */ create user reader IDENTIFIED BY PASSWORD '*0A'", False),
+        ("SET PASSWORD FOR reader = '*0A'", False),
+        ("DROP ROLE readers", False),
+        ("CREATE DATABASE shop", True),
+        ("ALTER something unknown", True),
+    ],
+)
+def test_statements_about_accounts_do_not_reach_readers(sql: str, passes: bool) -> None:
+    begin, statement, commit = Writer().ddl("")
+    assert isinstance(statement, Statement)
+    passed = Sink(TableFilter(FILTER)).pass_items([begin, replace(statement, sql=sql), commit])
+    assert (len(passed) == 3) is passes

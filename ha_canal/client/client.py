@@ -37,6 +37,8 @@ _STREAM_WAIT_S = 3_600.0
 """How long one attempt waits for the lock on a stream, which shows meanwhile that the node lives."""
 _PLAIN_WAIT_S = 20.0
 _RECONCILE_S = 30.0
+_PART_BYTES = 1 << 20
+"""Larger batches come in parts, each of which shows that the node lives."""
 
 
 class Client:
@@ -256,6 +258,7 @@ class Client:
             batch_size=self._batch_size,
             batch_bytes=self._batch_bytes,
             credit=self._credit,
+            part_bytes=_PART_BYTES,
         )
         self._flow = flow = Flow(link, opening)
         flow.wait(lambda: flow.is_open, self._closing.is_set)

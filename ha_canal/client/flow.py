@@ -24,6 +24,7 @@ class Flow:
         self.link = link
         self.acked = 0
         self._batches: deque[pb.Messages] = deque()
+        self._parts: list[bytes] = []
         self._open = False
         self._rollbacks = 0  # asked for and not answered: what comes meanwhile was taken back
         self._stream = link.stream(opening)
@@ -45,16 +46,29 @@ class Flow:
             case "opened":
                 self._open = True
                 self.link.opened(reply.opened)
-            case "batch" if self._rollbacks:
-                self._grant()
             case "batch":
-                self._batches.append(reply.batch)
+                self._take_batch(reply.batch)
+            case "part":
+                self._take_part(reply.part)
             case "acked":
                 self.acked = max(self.acked, reply.acked.batch_id)
             case "rolled_back":
                 self._rollbacks -= 1
             case _:  # a heartbeat, or something of a newer protocol that we can do without
                 pass
+
+    def _take_part(self, part: pb.Part) -> None:
+        self._parts.append(part.data)
+        if part.last:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._take_batch(pb.Messages.FromString(whole))
+
+    def _take_batch(self, batch: pb.Messages) -> None:
+        if self._rollbacks:
+            self._grant()
+        else:
+            self._batches.append(batch)
 
     @property
     def is_open(self) -> bool:

@@ -29,6 +29,8 @@ _SILENT_S = 10.0
 """Three heartbeats missed: the node is dead, frozen, or cut off."""
 _ANSWER_S = 10.0
 """How long a plain call may take beyond the waiting that it asked for."""
+_TRANSFER_S = 290.0
+"""How much longer a batch of one large row may be on its way; that a node does not answer pings shows much earlier."""
 _CLOSE_S = 3.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -73,7 +75,7 @@ class Link:
             batch_bytes=batch_bytes,
             timeout_s=timeout_s,
         )
-        reply = self._ask(self._stub.Get, request, timeout_s)
+        reply = self._ask(self._stub.Get, request, timeout_s + _TRANSFER_S)
         return reply if reply.batch_id != -1 else None
 
     def ack(self, batch_id: int, epoch: int) -> None:

@@ -148,16 +148,18 @@ class StreamRequest(_message.Message):
         batches: int
         def __init__(self, batches: _Optional[int] = ...) -> None: ...
     class Open(_message.Message):
-        __slots__ = ("subscribe", "batch_size", "batch_bytes", "credit")
+        __slots__ = ("subscribe", "batch_size", "batch_bytes", "credit", "part_bytes")
         SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
         BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
         BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
         CREDIT_FIELD_NUMBER: _ClassVar[int]
+        PART_BYTES_FIELD_NUMBER: _ClassVar[int]
         subscribe: SubscribeRequest
         batch_size: int
         batch_bytes: int
         credit: int
-        def __init__(self, subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., batch_size: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+        part_bytes: int
+        def __init__(self, subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., batch_size: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., credit: _Optional[int] = ..., part_bytes: _Optional[int] = ...) -> None: ...
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -171,18 +173,28 @@ class StreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[StreamRequest.Open, _Mapping]] = ..., credit: _Optional[_Union[StreamRequest.Credit, _Mapping]] = ..., ack: _Optional[_Union[AckRequest, _Mapping]] = ..., rollback: _Optional[_Union[RollbackRequest, _Mapping]] = ..., close: _Optional[_Union[StreamRequest.Close, _Mapping]] = ...) -> None: ...
 
 class StreamReply(_message.Message):
-    __slots__ = ("opened", "batch", "acked", "rolled_back", "heartbeat")
+    __slots__ = ("opened", "batch", "acked", "rolled_back", "heartbeat", "part")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     opened: SubscribeReply
     batch: Messages
     acked: AckReply
     rolled_back: RollbackReply
     heartbeat: Heartbeat
-    def __init__(self, opened: _Optional[_Union[SubscribeReply, _Mapping]] = ..., batch: _Optional[_Union[Messages, _Mapping]] = ..., acked: _Optional[_Union[AckReply, _Mapping]] = ..., rolled_back: _Optional[_Union[RollbackReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    part: Part
+    def __init__(self, opened: _Optional[_Union[SubscribeReply, _Mapping]] = ..., batch: _Optional[_Union[Messages, _Mapping]] = ..., acked: _Optional[_Union[AckReply, _Mapping]] = ..., rolled_back: _Optional[_Union[RollbackReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

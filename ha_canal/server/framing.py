@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ha_canal.protos.canal_pb2 import Messages, Place
+from ha_canal.protos.canal_pb2 import Messages, Part, Place, StreamReply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ha_canal.model.position import Position
 
@@ -51,6 +51,24 @@ def messages_of(
 def stream_batch(parts: Sequence[bytes]) -> bytes:
     """Return a serialized ``StreamReply`` that holds the ``Messages`` of ``parts``."""
     return b"".join([_BATCH_TAG, varint(sum(map(len, parts))), *parts])
+
+
+def stream_parts(parts: Sequence[bytes], part_bytes: int) -> Iterator[bytes]:
+    """Return the ``Messages`` of ``parts`` cut into serialized ``StreamReply``s which hold ``part_bytes`` at most."""
+    left = sum(map(len, parts))
+    room = part_bytes
+    piece: list[memoryview] = []
+    for part in parts:
+        at = 0
+        while at < len(part):
+            taken = memoryview(part)[at : at + room]
+            piece.append(taken)
+            at += len(taken)
+            room -= len(taken)
+            left -= len(taken)
+            if not room or not left:
+                yield StreamReply(part=Part(data=b"".join(piece), last=not left)).SerializeToString()
+                piece, room = [], part_bytes
 
 
 def varint(number: int) -> bytes:

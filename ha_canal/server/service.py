@@ -7,6 +7,7 @@ never pass through python-protobuf. What each call does to a client's state stan
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -112,11 +113,12 @@ class CanalService:
             await term.run(delivery.leave(request.lease, forget=request.forget))
         return pb.UnsubscribeReply().SerializeToString()
 
-    async def _get(self, raw: bytes, _context: Context) -> bytes:
+    async def _get(self, raw: bytes, context: Context) -> bytes:
         request = _parse(pb.GetRequest, raw)
         term = self._term(request.instance)
         delivery = term.delivery(request.client_id)
-        with delivery.lock.call(request.lease) as lost:
+        with contextlib.ExitStack() as under_way:
+            lost = under_way.enter_context(delivery.lock.call(request.lease))
             taking = delivery.take(
                 request.lease,
                 max_items=_or_default(request.batch_size, BATCH_ITEMS),
@@ -124,6 +126,8 @@ class CanalService:
                 timeout_s=_seconds(request.timeout_s),
             )
             taken = await term.run(taking, lost)
+            sent = under_way.pop_all()  # a large row on a slow link may be longer on its way than a lease lasts
+            context.add_done_callback(lambda _context: sent.close())  # type: ignore[arg-type] # it is given the context, whatever the stubs say
         if taken is None:
             return NOTHING
         parts = messages_of(

@@ -15,10 +15,10 @@ import grpc
 
 from ha_canal.errors import LinkError, UsageError
 from ha_canal.protos.canal_pb2 import AckReply, Heartbeat, RollbackReply, StreamReply, StreamRequest
-from ha_canal.server.framing import messages_of, stream_batch
+from ha_canal.server.framing import messages_of, stream_batch, stream_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from ha_canal.protos.canal_pb2 import AckRequest, RollbackRequest
     from ha_canal.server.delivery import Delivery, Taken
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _HEARTBEAT = StreamReply(heartbeat=Heartbeat()).SerializeToString()
 _MOST_CREDIT = 1024
+_LEAST_PART_BYTES = 64 * 1024
 _POLL_S = 3600.0
 """A pump waits for as long as it takes; what ends a stream cancels it."""
 
@@ -75,6 +76,7 @@ class Stream:
         self._outlet = outlet
         self._max_items = max_items
         self._max_bytes = max_bytes
+        self._part_bytes = max(opened.part_bytes, _LEAST_PART_BYTES) if opened.part_bytes > 0 else 0
         self._credit = asyncio.Semaphore(min(max(0, opened.credit), _MOST_CREDIT))
         self._answers: asyncio.Queue[tuple[int, asyncio.Future[None]] | None] = asyncio.Queue()
 
@@ -124,25 +126,34 @@ class Stream:
     async def _pump(self) -> None:
         while True:
             await self._credit.acquire()
-            taken = await self._delivery.take(
-                self._token, max_items=self._max_items, max_bytes=self._max_bytes, timeout_s=_POLL_S
-            )
-            if taken is None or not await self._push(taken):
+            if not await self._push_next():
                 self._credit.release()
 
-    async def _push(self, taken: Taken) -> bool:
-        message = stream_batch(
-            messages_of(
-                taken.batch_id,
-                taken.entries,
-                epoch=self._instance.epoch,
-                partial_transaction=taken.partial_transaction,
-                position=taken.position,
-            )
+    async def _push_next(self) -> bool:
+        """Wait for a batch and send it. False: none left. Returns so that nothing holds on to a batch that has left."""
+        taken = await self._delivery.take(
+            self._token, max_items=self._max_items, max_bytes=self._max_bytes, timeout_s=_POLL_S
         )
+        if taken is None:
+            return False
         async with self._outlet.turn:
             if not self._delivery.is_out(self._token, taken.batch_id):
                 return False
-            self._instance.check_output()
-            await self._outlet.send_in_turn(message)
-            return True
+            for message in self._messages(taken):
+                self._instance.check_output()
+                await self._outlet.send_in_turn(message)
+        return True
+
+    def _messages(self, taken: Taken) -> Iterator[bytes]:
+        """Return the batch as replies: one, or several if it is large and the client can join them."""
+        parts = messages_of(
+            taken.batch_id,
+            taken.entries,
+            epoch=self._instance.epoch,
+            partial_transaction=taken.partial_transaction,
+            position=taken.position,
+        )
+        if self._part_bytes and sum(map(len, parts)) > self._part_bytes:
+            yield from stream_parts(parts, self._part_bytes)
+        else:
+            yield stream_batch(parts)

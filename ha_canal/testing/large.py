@@ -25,7 +25,7 @@ from ha_canal.errors import StaleEpochError, UnknownBatchError
 from ha_canal.testing.database import DatabaseServer
 from ha_canal.testing.mariadb import mariadb_server
 from ha_canal.testing.mysql import mysql_server
-from ha_canal.testing.nodes import ClusterPlan, NodeProcess, describe, leader_of, resident_bytes
+from ha_canal.testing.nodes import ClusterPlan, NodeProcess, describe, leader_of, resident_bytes, running_nodes
 from ha_canal.testing.zookeeper import zookeeper_server
 
 MIB = 1024 * 1024
@@ -188,14 +188,9 @@ async def node_on(
     source: DatabaseServer, directory: Path, *, ring_bytes: int = 64 * MIB, zookeeper: str = ""
 ) -> AsyncIterator[NodeProcess]:
     """Run one node over ``source``; embedded without ``zookeeper``."""
-    plan = ClusterPlan(directory, zookeeper, source, ring_bytes=ring_bytes)
-    node = NodeProcess(plan, "node-1")
-    try:
-        await node.start()
+    async with running_nodes(ClusterPlan(directory, zookeeper, source, ring_bytes=ring_bytes), 1) as (node,):
         await leader_of([node])
         yield node
-    finally:
-        node.process.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +225,20 @@ class Passage:
         ]
 
 
-async def pass_through(source: DatabaseServer, node: NodeProcess, rows: int, pace: Pace) -> Passage:
+async def pass_through(
+    source: DatabaseServer, node: NodeProcess, rows: int, pace: Pace, on_batch: Callable[[Batch], None] | None = None
+) -> Passage:
     """Send one transaction of ``rows`` rows through ``node``, which was started when the table `big` was empty."""
     arrivals: list[float] = []
 
-    def note(_batch: Batch) -> None:
+    def arrived(batch: Batch) -> None:
         arrivals.append(time.monotonic())
+        if on_batch is not None:
+            on_batch(batch)
 
     with Client([node.address], instance="shop", client_id="slow") as reader, Watch(node) as watch:
         writing = asyncio.create_task(_insert(source, rows, reader))
-        tally = await asyncio.to_thread(read_rows, reader, rows, pace, note)
+        tally = await asyncio.to_thread(read_rows, reader, rows, pace, arrived)
         ended_at = time.monotonic()
         await writing
     return Passage(

@@ -130,6 +130,11 @@ class MemoryCoordinator:
         else:
             self._start_anew()
 
+    @property
+    def reachable(self) -> bool:
+        """Whether requests reach the service."""
+        return self._reachable
+
     def expire(self) -> None:
         """End the session at the service now. A client that is cut off learns it when it is back."""
         self._end_at_service()

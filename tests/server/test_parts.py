@@ -1,19 +1,22 @@
-"""Batches that are long on their way: in parts on a stream, whole as the answer to Get."""
+"""Batches that are long in the making, or on their way: in parts on a stream, whole as the answer to Get."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ha_canal.model.change import Item
 from ha_canal.model.position import Position
 from ha_canal.protos import canal_pb2 as pb
 from ha_canal.server.framing import messages_of, stream_parts
+from ha_canal.server.serve import grpc_server
 from ha_canal.testing.eventually import eventually
 from ha_canal.testing.proxy import FaultProxy
-from tests.server.memory import MemoryDirectory, MemoryInstance, Source, serving, statement
+from tests.server.memory import MemoryDirectory, MemoryInstance, Source, encode, serving, statement
 from tests.server.test_service import Conversation, Node, one_node, texts
 
 PART_BYTES = 64 * 1024
@@ -54,6 +57,31 @@ def test_a_large_batch_comes_in_parts_and_a_rollback_is_answered_behind_them() -
             assert texts(await joined(stream)) == [LONG]
             assert (await stream.batch())[1] == ["do 2"]
             stream.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_large_item_is_encoded_while_the_loop_goes_on() -> None:
+    begun, loop_goes_on = threading.Event(), threading.Event()
+
+    def slow(item: Item, *, epoch: int) -> bytes | None:
+        begun.set()
+        assert loop_goes_on.wait(5)
+        return encode(item, epoch=epoch)
+
+    async def main() -> None:
+        source, directory = Source(), MemoryDirectory()
+        directory.shop = MemoryInstance(source, epoch=7)
+        source.commit(statement(1, LONG))
+        async with (
+            grpc_server(directory, "127.0.0.1:0", encode=slow) as port,
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
+            node = Node(source, directory, channel)
+            getting = asyncio.create_task(node.get((await node.subscribe()).lease))
+            await eventually(begun.is_set, within_s=5, what="the item is being encoded")
+            loop_goes_on.set()
+            assert texts(await getting) == [LONG]
 
     asyncio.run(main())
 

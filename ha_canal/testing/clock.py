@@ -9,13 +9,17 @@ the only way in for a clock.)
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 A_DAY_S = 86_400.0
+_TICK_S = 2.0**-29  # two nanoseconds: longer than the time by which asyncio may fire a timer early
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class DeadlockError(Exception):
@@ -46,6 +50,20 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer, at the end of the tick that `when` is in.
+
+        asyncio fires all timers that are due within a nanosecond. Of two that differ by a rounding error, the second
+        would fire with the clock standing before its time, and a waiter that sets it again would do so for ever.
+        """
+        return super().call_at(math.ceil(when / _TICK_S) * _TICK_S, callback, *args, context=context)
 
 
 class _JumpingSelector(selectors.DefaultSelector):

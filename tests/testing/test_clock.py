@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -35,6 +36,24 @@ def test_timers_fire_in_their_order() -> None:
         return fired
 
     assert run_virtual(main()) == [(0.1, "a"), (0.2, "b"), (0.3, "c")]
+
+
+def test_no_timer_fires_before_its_time() -> None:
+    async def until(when: float) -> float:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                await asyncio.Event().wait()
+        return asyncio.get_running_loop().time()
+
+    async def main() -> tuple[float, float]:
+        a_rounding_error_later = 0.1 + 0.2
+        assert a_rounding_error_later > 0.3
+        first, second = await asyncio.gather(until(0.3), until(a_rounding_error_later))
+        return first, second
+
+    first, second = run_virtual(main())
+    assert 0.3 <= first < 0.3 + 1e-6
+    assert 0.1 + 0.2 <= second < 0.3 + 1e-6
 
 
 def test_a_timeout_ends_a_wait() -> None:

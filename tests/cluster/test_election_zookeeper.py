@@ -118,7 +118,7 @@ def test_kill_9_of_the_leader_lets_another_take_over(zookeeper: ZookeeperServer,
     async def main() -> None:
         loop, hosts = asyncio.get_running_loop(), zookeeper.hosts
         async with child(hosts, zookeeper_root, "a") as a:
-            await eventually(lambda: a.first("leads"), what="the child leads")
+            await eventually(lambda: a.first("out"), what="the child leads, and puts out")
             async with (
                 zookeeper_session(hosts, timeout_s=TIMEOUT_S) as session,
                 campaign(session, shop(zookeeper_root), address="b:1", node="b") as contest,
@@ -141,7 +141,7 @@ def test_a_cut_off_leader_falls_silent_before_the_next_one_starts(
             FaultProxy(zookeeper.host, zookeeper.port) as proxy,
             child(f"{proxy.host}:{proxy.port}", zookeeper_root, "a") as a,
         ):
-            await eventually(lambda: a.first("leads"), what="a leads")
+            await eventually(lambda: a.first("out"), what="a leads, and puts out")
             async with child(zookeeper.hosts, zookeeper_root, "b") as b:
                 await _break(proxy, fault)
                 began_s, epoch = await eventually(lambda: b.first("leads"), within_s=20, what="b leads")
@@ -168,7 +168,7 @@ async def _break(proxy: FaultProxy, fault: str) -> None:
 def test_a_stopped_leader_is_silent_when_it_wakes(zookeeper: ZookeeperServer, zookeeper_root: str) -> None:
     async def main() -> None:
         async with child(zookeeper.hosts, zookeeper_root, "a") as a:
-            await eventually(lambda: a.first("leads"), what="a leads")
+            await eventually(lambda: a.first("out"), what="a leads, and puts out")
             async with child(zookeeper.hosts, zookeeper_root, "b") as b:
                 a.process.send_signal(signal.SIGSTOP)
                 began_s, _ = await eventually(lambda: b.first("leads"), within_s=20, what="b leads")

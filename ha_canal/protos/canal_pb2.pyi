@@ -8,20 +8,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubscribeRequest(_message.Message):
-    __slots__ = ("instance", "client_id", "filter", "wait_s", "client_name", "lease")
+    __slots__ = ("instance", "client_id", "filter", "wait_s", "client_name", "lease", "not_led_by")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     WAIT_S_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    NOT_LED_BY_FIELD_NUMBER: _ClassVar[int]
     instance: str
     client_id: str
     filter: str
     wait_s: float
     client_name: str
     lease: str
-    def __init__(self, instance: _Optional[str] = ..., client_id: _Optional[str] = ..., filter: _Optional[str] = ..., wait_s: _Optional[float] = ..., client_name: _Optional[str] = ..., lease: _Optional[str] = ...) -> None: ...
+    not_led_by: str
+    def __init__(self, instance: _Optional[str] = ..., client_id: _Optional[str] = ..., filter: _Optional[str] = ..., wait_s: _Optional[float] = ..., client_name: _Optional[str] = ..., lease: _Optional[str] = ..., not_led_by: _Optional[str] = ...) -> None: ...
 
 class SubscribeReply(_message.Message):
     __slots__ = ("lease", "lease_s", "epoch", "filter")
@@ -200,6 +202,38 @@ class Heartbeat(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class MoveRequest(_message.Message):
+    __slots__ = ("instance", "to")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    to: str
+    def __init__(self, instance: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+
+class MoveReply(_message.Message):
+    __slots__ = ("to", "leader")
+    TO_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    to: str
+    leader: str
+    def __init__(self, to: _Optional[str] = ..., leader: _Optional[str] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ("node", "off")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OFF_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    off: bool
+    def __init__(self, node: _Optional[str] = ..., off: bool = ...) -> None: ...
+
+class DrainReply(_message.Message):
+    __slots__ = ("node", "running")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    running: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., running: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class DescribeRequest(_message.Message):
     __slots__ = ("instance", "local_only")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
@@ -219,18 +253,20 @@ class DescribeReply(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., answered_by: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "address", "running", "version", "error")
+    __slots__ = ("name", "address", "running", "version", "error", "drained")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    DRAINED_FIELD_NUMBER: _ClassVar[int]
     name: str
     address: str
     running: _containers.RepeatedScalarFieldContainer[str]
     version: str
     error: str
-    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+    drained: bool
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., error: _Optional[str] = ..., drained: bool = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("name", "leader", "epoch", "state", "detail", "candidates", "source", "read_place", "lag_s", "ring_bytes", "ring_items", "clients", "transactions", "rows_events")

@@ -70,6 +70,16 @@ class CanalStub(object):
                 request_serializer=ha__canal_dot_protos_dot_canal__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=ha__canal_dot_protos_dot_canal__pb2.DescribeReply.FromString,
                 _registered_method=True)
+        self.Move = channel.unary_unary(
+                '/ha_canal.protocol.Canal/Move',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.MoveRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.MoveReply.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/ha_canal.protocol.Canal/Drain',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.DrainRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.DrainReply.FromString,
+                _registered_method=True)
 
 
 class CanalServicer(object):
@@ -123,6 +133,20 @@ class CanalServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Move(self, request, context):
+        """Asks for a planned hand-over of an instance; any node takes it. Answered when the wish is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Takes all instances from a node, or lets it have some again. Answered when that is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CanalServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +184,16 @@ def add_CanalServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=ha__canal_dot_protos_dot_canal__pb2.DescribeRequest.FromString,
                     response_serializer=ha__canal_dot_protos_dot_canal__pb2.DescribeReply.SerializeToString,
+            ),
+            'Move': grpc.unary_unary_rpc_method_handler(
+                    servicer.Move,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.MoveRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.MoveReply.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.DrainRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.DrainReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +385,60 @@ class Canal(object):
             '/ha_canal.protocol.Canal/Describe',
             ha__canal_dot_protos_dot_canal__pb2.DescribeRequest.SerializeToString,
             ha__canal_dot_protos_dot_canal__pb2.DescribeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Move(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/Move',
+            ha__canal_dot_protos_dot_canal__pb2.MoveRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.MoveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/Drain',
+            ha__canal_dot_protos_dot_canal__pb2.DrainRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.DrainReply.FromString,
             options,
             channel_credentials,
             insecure,

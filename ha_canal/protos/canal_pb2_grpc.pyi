@@ -13,3 +13,5 @@ class CanalStub:
     Rollback: grpc.UnaryUnaryMultiCallable[canal_pb2.RollbackRequest, canal_pb2.RollbackReply]
     Stream: grpc.StreamStreamMultiCallable[canal_pb2.StreamRequest, canal_pb2.StreamReply]
     Describe: grpc.UnaryUnaryMultiCallable[canal_pb2.DescribeRequest, canal_pb2.DescribeReply]
+    Move: grpc.UnaryUnaryMultiCallable[canal_pb2.MoveRequest, canal_pb2.MoveReply]
+    Drain: grpc.UnaryUnaryMultiCallable[canal_pb2.DrainRequest, canal_pb2.DrainReply]

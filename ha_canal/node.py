@@ -24,6 +24,7 @@ from ha_canal.cluster.layout import Layout
 from ha_canal.cluster.lease import Lease
 from ha_canal.cluster.lock_board import ClientLockBoard
 from ha_canal.cluster.session import zookeeper_session
+from ha_canal.compiled import missing_extensions
 from ha_canal.config import InstanceSection, NodeConfig
 from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError
 from ha_canal.instance import Instance
@@ -207,6 +208,10 @@ async def node(config: NodeConfig) -> AsyncIterator[RunningNode]:
 
     Raises our errors when it cannot start: a port in use, a state file that another process holds.
     """
+    if missing := missing_extensions():
+        log.warning(
+            "%s: not compiled, or HA_CANAL_PURE is set; Python does it, several times slower", ", ".join(missing)
+        )
     async with _coordinator(config) as coordinator:
         running = RunningNode(config, coordinator)
         async with grpc_server(

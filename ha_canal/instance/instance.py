@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ha_canal.backoff import Backoff
 from ha_canal.cluster.coordinator import Tree
@@ -21,7 +20,6 @@ from ha_canal.errors import (
     CanalError,
     NotLeaderError,
     NotSubscribedError,
-    PositionPurgedError,
     SourceBusyError,
     SourceChangedError,
     StaleEpochError,
@@ -30,23 +28,14 @@ from ha_canal.errors import (
 )
 from ha_canal.instance.feed import Feed
 from ha_canal.instance.misspelt import Misspelt
+from ha_canal.instance.opening import find_opening
 from ha_canal.instance.records import Records, Term
 from ha_canal.model.position import Position
-from ha_canal.mysql.connection import (
-    ServerInfo,
-    end_of_binlog,
-    has_gtids_before,
-    inspect,
-    session,
-    start_of_binlog,
-    visible_tables,
-)
 from ha_canal.protos import canal_pb2
 from ha_canal.server.framing import place_of
 from ha_canal.server.ports import LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
-from ha_canal.source.position import Start, choose_start
 from ha_canal.source.reader import Identity, Reader
 from ha_canal.store.ring import Ring
 
@@ -190,28 +179,20 @@ class Instance:
             self._ready_or_failed.clear()
 
     async def _prepare(self) -> Reader:
-        """Find where to read from, store that if it is new, and open the subscriptions of all known clients.
+        """Find where to read from, and open the subscriptions of all known clients.
 
         Nothing is kept of an attempt that fails: everything is asked first, and set up without a pause after that.
         """
-        clients = await self._records.clients()
-        cursors = {client_id: cursor for client_id, (cursor, _) in clients.items()}
+        opening = await find_opening(self._config, self._records)
+        clients, at = opening.clients, opening.at
         wants = {client_id: TableFilter(pattern, accepted=True) for client_id, (_, pattern) in clients.items()}
         source = self._config.source
-        async with session(source) as db:
-            info = await inspect(db, source)
-            oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
-            start = await self._choose(list(cursors.values()), info, oldest=oldest, end=end)
-            # What is read from here on is this server's, whoever wrote the cursors.
-            at = replace(start.position, server_uuid=info.server_uuid, server_id=info.server_id)
-            from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
-            visible = await visible_tables(db)
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
-        self._why, self._started_at, self._gtids_from_empty = start.why, at, from_empty
-        log.info("instance %s, epoch %d: %s", self.name, self.epoch, start.why)
-        self._misspelt.begin(visible)
+        self._why, self._started_at, self._gtids_from_empty = opening.why, at, opening.from_empty
+        log.info("instance %s, epoch %d: %s", self.name, self.epoch, opening.why)
+        self._misspelt.begin(opening.visible)
         self._misspelt.look_at(self._filter, "the instance's filter")
-        self._written.update(cursors)
+        self._written.update({client_id: cursor for client_id, (cursor, _) in clients.items()})
         limits = self._config.ring
         self._ring = Ring(max_bytes=limits.max_bytes, max_items=limits.max_items, filled_from=at)
         for client_id, (cursor, pattern) in clients.items():
@@ -221,20 +202,6 @@ class Instance:
         self._ready.set()
         self._ready_or_failed.set()
         return self._reader
-
-    async def _choose(self, cursors: list[Position], info: ServerInfo, *, oldest: Position, end: Position) -> Start:
-        """Choose the start. Without any client the stored first start counts; a new one is stored."""
-        policy = self._config.start
-        if cursors:
-            return choose_start(cursors, info, oldest=oldest, end=end, policy=policy)
-        if checkpoint := await self._records.first_start():
-            try:
-                return choose_start([checkpoint], info, oldest=oldest, end=end, policy=policy)
-            except PositionPurgedError as error:
-                log.warning("instance %s has no client, and its stored start is gone: %s", self.name, error)
-        start = choose_start([], info, oldest=oldest, end=end, policy=policy)
-        await self._records.commit({self._records.paths.parse: self._records.encode(start.position)})
-        return start
 
     # cursors
 

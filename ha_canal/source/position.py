@@ -1,6 +1,8 @@
 """Where reading starts: one pure choice, with its reason in a sentence.
 
-The instance's log and `status` show the sentence; an operator who asks "why from there?" finds it.
+The instance's log and `status` show the sentence; an operator who asks "why from there?" finds it. What needs to be
+looked up in the binlog first is a value too (`ByTime`): whoever has a connection looks (`ha_canal.source.search`), puts
+what was found in the place of the cursors it stands for, and asks again.
 """
 
 from __future__ import annotations
@@ -14,16 +16,51 @@ from ha_canal.errors import PositionPurgedError, SourceRefusedError
 from ha_canal.model.gtid import MariadbGtidPosition, MysqlGtidSet, parse_gtid_set
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.mysql.connection import ServerInfo
+from ha_canal.source import purged
 
 _Gtids = MysqlGtidSet | MariadbGtidPosition
 
 
 @dataclass(frozen=True, slots=True)
+class StartRules:
+    """What the configuration says. ``at`` (a file and offset, or GTIDs alone) and ``at_time_ms`` go before ``start``.
+
+    ``fallback_interval_s`` is how far before a cursor's time to begin on another server that has no GTIDs.
+    """
+
+    start: Literal["latest", "earliest"] = "latest"
+    at: Position | None = None
+    at_time_ms: int = 0
+    on_purged: Literal["stop", "earliest", "latest"] = "stop"
+    fallback_interval_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
-    """A chosen start. ``why`` is one sentence for people."""
+    """A chosen start. ``why`` is one sentence for people.
+
+    ``cursors`` are the stored ones in their order, as places of this server; one that stays what it was is the very
+    same. ``gap`` says, where the configured policy passes over purged binlog, what is missed; else it is empty.
+    """
 
     position: Position
     why: str
+    cursors: tuple[Position, ...] = ()
+    gap: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ByTime:
+    """The start has to be looked for: the last boundary such that all before it is older than ``before_ms``.
+
+    ``cursors`` are the stored ones in their order, None where what is found takes their place. ``is_fallback``: they
+    belong to another server, and what lies between what is found and the truth comes again.
+    """
+
+    before_ms: int
+    why: str
+    cursors: tuple[Position | None, ...] = ()
+    is_fallback: bool = False
 
 
 def earliest_of(positions: Sequence[Position]) -> Position:
@@ -60,54 +97,26 @@ def choose_start(
     *,
     oldest: Position,
     end: Position,
-    policy: Literal["latest", "earliest"],
-) -> Start:
+    rules: StartRules | None = None,
+    binlog_state: str = "",
+) -> Start | ByTime:
     """Choose where to read from on the server ``info``.
 
     ``stored`` are the cursors of all clients, or the stored first start; ``oldest`` and ``end`` are the ends of the
-    server's binlog now. Raises PositionPurgedError when the binlog that is needed is gone, and SourceRefusedError
-    when the server is not the one that the cursors belong to; both say what is missing.
+    server's binlog now; ``binlog_state`` is MariaDB's variable ``gtid_binlog_state``, where it is known. Raises
+    PositionPurgedError when the binlog that is needed is gone, and SourceRefusedError when the server is not one that
+    the cursors belong to; both say what is missing.
     """
+    binlog = _Binlog(info, oldest, end, rules or StartRules(), binlog_state)
     if not stored:
-        position = end if policy == "latest" else oldest
-        return Start(position, f"no cursor is stored: from the {policy} position, {position}")
-    wanted = earliest_of(stored)
-    if wanted.gtid_set and info.gtids:
-        return _by_gtid(wanted, info, oldest=oldest, end=end)
-    return _by_offset(wanted, info, oldest=oldest, end=end)
-
-
-def _by_gtid(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> Start:
-    done = parse_gtid_set(wanted.gtid_set)
-    if isinstance(done, MariadbGtidPosition) is not (info.flavor == "mariadb"):
-        raise SourceRefusedError(
-            f"{info.address} is {info.flavor}, and the stored cursor is not ({wanted.gtid_set}): another server"
-        )
-    if isinstance(done, MariadbGtidPosition):
-        if is_same_server(wanted, info):  # the binlog's order counts: sequence numbers may fall
-            _check_within(wanted, info, oldest=oldest, end=end)
-            return _from_gtids(wanted)
-        purged, executed = MariadbGtidPosition.parse(oldest.gtid_set), MariadbGtidPosition.parse(end.gtid_set)
-        missing = "" if purged.issubset(done) else f"what lies between {done} and {purged}"
-        extra = "" if done.issubset(executed) else f"it ends at {executed or 'nothing'}, they at {done}"
-    else:
-        missing = str(MysqlGtidSet.parse(oldest.gtid_set).difference(done))
-        extra = str(done.difference(MysqlGtidSet.parse(end.gtid_set)))
-    if missing:
-        raise PositionPurgedError(
-            f"{info.address} has purged transactions that were not delivered yet: {missing}. Restore the binlog, "
-            "point the instance at a server that still has them, or move the cursor and accept the gap"
-        )
-    if extra:
-        raise SourceRefusedError(
-            f"{info.address} lacks transactions that were delivered already: {extra}. It is another server, or it "
-            "was restored from a backup: point the instance at a server that has them"
-        )
-    return _from_gtids(wanted)
-
-
-def _from_gtids(wanted: Position) -> Start:
-    return Start(wanted, f"stored cursors: from the GTIDs that all clients have done, {wanted.gtid_set}")
+        return _first_start(binlog)
+    wanted = earliest_of(stored)  # also: are they of one kind at all
+    if info.gtids and all(cursor.gtid_set for cursor in stored):
+        return _together([binlog.by_gtid(cursor) for cursor in stored], wanted, binlog)
+    elsewhere = [cursor for cursor in stored if not is_same_server(cursor, info)]
+    if elsewhere:
+        return _fall_back(stored, elsewhere, binlog)
+    return _together([binlog.by_offset(cursor) for cursor in stored], wanted, binlog)
 
 
 def is_same_server(place: Position, info: ServerInfo) -> bool:
@@ -117,23 +126,139 @@ def is_same_server(place: Position, info: ServerInfo) -> bool:
     return not place.server_uuid and place.server_id == info.server_id
 
 
-def _by_offset(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> Start:
-    if not is_same_server(wanted, info):
-        raise SourceRefusedError(
-            f"{info.address} is server {info.server_uuid or info.server_id}, and the stored cursor {wanted} belongs to "
-            f"server {wanted.server_uuid or wanted.server_id}; without GTIDs a file and offset mean nothing elsewhere"
+@dataclass(frozen=True, slots=True)
+class _Binlog:
+    """What a server has, and what is to be done where that is not enough."""
+
+    info: ServerInfo
+    oldest: Position
+    end: Position
+    rules: StartRules
+    state: str
+
+    def by_gtid(self, cursor: Position) -> tuple[Position, str]:
+        """Return where the cursor is here, and what is missed where that is not what it was."""
+        done = parse_gtid_set(cursor.gtid_set)
+        if isinstance(done, MariadbGtidPosition) is not (self.info.flavor == "mariadb"):
+            raise SourceRefusedError(
+                f"{self.info.address} is {self.info.flavor}, and the stored cursor is not ({cursor.gtid_set}): "
+                "another server"
+            )
+        if isinstance(done, MariadbGtidPosition):
+            if is_same_server(cursor, self.info):  # the binlog's order counts: sequence numbers may fall
+                return self.by_offset(cursor)
+            missing = purged.missing_mariadb(done, MariadbGtidPosition.parse(self.oldest.gtid_set))
+            extra = purged.extra_mariadb(done, MariadbGtidPosition.parse(self.end.gtid_set), self.state)
+        else:
+            missing = purged.missing_mysql(done, MysqlGtidSet.parse(self.oldest.gtid_set))
+            extra = purged.shown_mysql(done.difference(MysqlGtidSet.parse(self.end.gtid_set)))
+        place = self._over_the_gap(cursor, missing) if missing else (cursor, "")
+        if extra:
+            raise SourceRefusedError(
+                f"{self.info.address} lacks transactions that were delivered already: {extra}. It is another server, "
+                "or it was restored from a backup: point the instance at a server that has them"
+            )
+        return place
+
+    def by_offset(self, cursor: Position) -> tuple[Position, str]:
+        """The same for a cursor of this very server."""
+        if cursor.order > self.end.order:
+            raise SourceRefusedError(
+                f"{self.info.address} ends at {self.end.file}:{self.end.offset}, before the stored cursor {cursor}: "
+                "its binlog was reset"
+            )
+        if file_sequence(cursor.file) < file_sequence(self.oldest.file):
+            return self._over_the_gap(cursor, purged.missing_files(cursor, self.oldest))
+        return cursor, ""
+
+    def _over_the_gap(self, cursor: Position, missing: str) -> tuple[Position, str]:
+        what = f"{self.info.address} has purged transactions that were not delivered yet: {missing}"
+        if self.rules.on_purged == "stop":
+            raise PositionPurgedError(
+                f"{what}. Restore the binlog, point the instance at a server that still has them, or accept the gap: "
+                "move the cursor, or set on_purged = 'earliest' or 'latest'"
+            )
+        to = self.oldest if self.rules.on_purged == "earliest" else self.end
+        moved = replace(to, gtid_set=purged.joined(cursor.gtid_set, to.gtid_set) if cursor.gtid_set else "")
+        return moved, f"{what}; by on_purged = {self.rules.on_purged!r} reading goes on at {to.file}:{to.offset}"
+
+    def nothing_before(self, wanted: ByTime) -> tuple[Position, str]:
+        """Return where to go on when all of the binlog is younger than what is wanted, and what may be missed."""
+        return self._over_the_gap(
+            replace(self.oldest, gtid_set=""),
+            f"whatever is older than {self.oldest.file}, the oldest file; {wanted.why}, and nothing is that old",
         )
-    _check_within(wanted, info, oldest=oldest, end=end)
-    return Start(replace(wanted, gtid_set=""), f"stored cursors: from {wanted.file}:{wanted.offset} on the same server")
 
 
-def _check_within(wanted: Position, info: ServerInfo, *, oldest: Position, end: Position) -> None:
-    if file_sequence(wanted.file) < file_sequence(oldest.file):
-        raise PositionPurgedError(
-            f"{info.address} has purged {wanted.file}, which is needed from offset {wanted.offset} on; its oldest file "
-            f"is {oldest.file}. Move the cursor and accept the gap"
+def _first_start(binlog: _Binlog) -> Start | ByTime:
+    rules = binlog.rules
+    if rules.at is not None and rules.at.file:
+        place = replace(rules.at, server_uuid=binlog.info.server_uuid, server_id=binlog.info.server_id)
+        place, gap = binlog.by_offset(place)
+        return Start(place, f"no cursor is stored: from the configured place, {place}", gap=gap)
+    if rules.at is not None:
+        if not binlog.info.gtids:
+            raise SourceRefusedError(f"{binlog.info.address} has no GTIDs to start from: configure a file or a time")
+        configured = replace(rules.at, file=binlog.oldest.file, offset=binlog.oldest.offset)
+        place, gap = binlog.by_gtid(configured)
+        return Start(place, f"no cursor is stored: from the configured GTIDs, {place.gtid_set}", gap=gap)
+    if rules.at_time_ms:
+        return ByTime(rules.at_time_ms, "no cursor is stored: from the configured time")
+    position = binlog.end if rules.start == "latest" else binlog.oldest
+    return Start(position, f"no cursor is stored: from the {rules.start} position, {position}")
+
+
+def _together(places: Sequence[tuple[Position, str]], wanted: Position, binlog: _Binlog) -> Start:
+    cursors = tuple(place for place, _ in places)
+    gap = "; ".join(dict.fromkeys(filter(None, (gap for _, gap in places))))
+    by_gtid = binlog.info.gtids and all(cursor.gtid_set for cursor in cursors)
+    position = earliest_of(cursors) if gap else wanted
+    if gap:
+        return Start(position, gap, cursors, gap)
+    if by_gtid:
+        return Start(
+            position, f"stored cursors: from the GTIDs that all clients have done, {position.gtid_set}", cursors
         )
-    if (file_sequence(wanted.file), wanted.offset) > (file_sequence(end.file), end.offset):
+    where = f"{position.file}:{position.offset}"
+    return Start(replace(position, gtid_set=""), f"stored cursors: from {where} on the same server", cursors)
+
+
+def _fall_back(stored: Sequence[Position], elsewhere: Sequence[Position], binlog: _Binlog) -> ByTime:
+    info = binlog.info
+    first = min(elsewhere, key=lambda cursor: cursor.timestamp_ms)
+    if not first.timestamp_ms:
         raise SourceRefusedError(
-            f"{info.address} ends at {end.file}:{end.offset}, before the stored cursor {wanted}: its binlog was reset"
+            f"{info.address} is server {info.server_uuid or info.server_id}, and the stored cursor {first} belongs to "
+            f"server {first.server_uuid or first.server_id} and has no time to look for; without GTIDs a file and "
+            "offset mean nothing elsewhere. Move the cursor to a place on this server"
         )
+    back_s = binlog.rules.fallback_interval_s
+    cursors = tuple(None if cursor in elsewhere else binlog.by_offset(cursor)[0] for cursor in stored)
+    return ByTime(
+        first.timestamp_ms - round(back_s * 1000),
+        f"{info.address} is server {info.server_uuid or info.server_id}, the stored cursor {first} belongs to server "
+        f"{first.server_uuid or first.server_id}, and there are no GTIDs: from {back_s:g} s before the cursor's time",
+        cursors,
+        is_fallback=True,
+    )
+
+
+def place_found(
+    wanted: ByTime,
+    found: Position | None,
+    info: ServerInfo,
+    *,
+    oldest: Position,
+    end: Position,
+    rules: StartRules | None = None,
+) -> tuple[Position, str]:
+    """Return where to go on after a search by time, and what may be missed there (``""``: nothing).
+
+    ``found`` is None when the whole binlog is younger than ``wanted``. Then a first start takes all of it; a fallback
+    follows the policy for purged binlog, and raises PositionPurgedError where that is ``stop``.
+    """
+    if found is not None:
+        return found, ""
+    if not wanted.is_fallback:
+        return oldest, ""
+    return _Binlog(info, oldest, end, rules or StartRules(), "").nothing_before(wanted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import TYPE_CHECKING
 
 from ha_canal.binlog.chain import Chain
 from ha_canal.binlog.events import (
@@ -26,6 +27,10 @@ from ha_canal.binlog.events import (
 )
 from ha_canal.binlog.packets import PacketReader
 from ha_canal.errors import ChainError, DecodeError
+
+if TYPE_CHECKING:
+    from ha_canal.binlog._scan import Scan
+    from ha_canal.model.run import Packed
 
 HEADER = struct.Struct("<IBIIIH")
 """Time (s), type, server id, size, end in the file, flags."""
@@ -85,6 +90,19 @@ class EventReader:
             event = self._read(packet, between=between)
             if event is not None:
                 return event
+
+    def next_run(self, scan: Scan) -> Packed | None:
+        """Return the plain transactions that come next and are here whole. Only between transactions."""
+        window = self._packets.window() if self._checksums is not None else None
+        if window is None:
+            return None
+        chain = self._chain
+        packed = scan.run(*window, chain.file, chain.offset, mariadb=chain.mariadb, checksums=bool(self._checksums))
+        if packed is not None:
+            self._packets.skip_to(scan.at, scan.sequence)
+            chain.offset = scan.offset
+            self.events += scan.events
+        return packed
 
     def _read(self, packet: memoryview, *, between: bool) -> Event | None:
         if len(packet) < _BODY_AT:

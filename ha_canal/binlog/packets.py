@@ -72,6 +72,17 @@ class PacketReader:
             raise _not_an_event(bytes(packet[:1024]))
         return None
 
+    def window(self) -> tuple[bytes, int, int, int] | None:
+        """Return what is here in one piece, as (buffer, start, end, number of the next packet); None: nothing whole."""
+        if self._parts is not None or (self._end - self._at < self._needed and not self._gather()):
+            return None
+        return self._buffer, self._at, self._end, self._sequence
+
+    def skip_to(self, at: int, sequence: int) -> None:
+        """Go on at ``at`` of the window, with the packet of this number: what stood before it was read there."""
+        self._at, self._sequence = at, sequence
+        self._needed = _HEADER_BYTES
+
     def _next_packet(self) -> memoryview | None:
         at = self._at
         if self._end - at < self._needed and not self._gather():

@@ -33,11 +33,13 @@ from ha_canal.binlog.gtid_events import parse_gtid, parse_gtid_tagged, parse_mar
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.query import parse_query
 from ha_canal.binlog.rows_events import NO_TABLE, ROWS_SHAPES, parse_rows_header
+from ha_canal.binlog.scan import scan_for
 from ha_canal.binlog.statement import StatementRole, classify
 from ha_canal.binlog.table_map import TableMap, parse_table_map
 from ha_canal.binlog.transactions import Transactions
 from ha_canal.errors import ChainError, DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Item, Rows
+from ha_canal.model.run import Run
 from ha_canal.model.table import RowPlan
 
 _MOST_PLANS = 20_000
@@ -122,6 +124,7 @@ class BinlogStream:
         self._inner_code: int | None = None
         self._inner_events = 0
         self._rules = self._make_rules()
+        self._scan = scan_for(self._plans, server_uuid)
 
     @property
     def file(self) -> str:
@@ -160,10 +163,27 @@ class BinlogStream:
         """Take what the connection gave, in pieces of any size."""
         self._reader.feed(chunk)
 
-    def next_items(self, max_items: int = 1024) -> list[Item] | PlanNeeded:
+    def next_run(self) -> Run | None:
+        """Return the small plain transactions that come next, packed; None: there are none, or nothing is compiled.
+
+        Whoever asks for runs asks `next_items` for one transaction at a time.
+        """
+        if self._scan is None or self._error is not None or self._payload is not None:
+            return None
+        if self._needed is not None or self._transactions.items or not self.at_transaction_boundary:
+            return None
+        packed = self._reader.next_run(self._scan)
+        if packed is None:
+            return None
+        self._transactions.count += packed.count
+        self.last_event_timestamp_s = self._scan.timestamp_s or self.last_event_timestamp_s
+        return Run(packed)
+
+    def next_items(self, max_items: int = 1024, *, one_transaction: bool = False) -> list[Item] | PlanNeeded:
         """Return the next items, or a question that `supply_plan` answers; ``[]``: feed more.
 
-        They are at most ``max_items``, and about 1 MiB (4 MiB where a transaction was held, or one item).
+        They are at most ``max_items``, and about 1 MiB (4 MiB where a transaction was held, or one item); of one
+        transaction alone with ``one_transaction``.
 
         Raises:
             StreamError: the stream cannot be trusted from here on; with file and offset of the event.
@@ -172,7 +192,7 @@ class BinlogStream:
         """
         items = self._transactions.items
         if self._error is None:
-            self._fill(max_items)
+            self._fill(max_items, most_ends=1 if one_transaction else max_items)
         if items:
             taken = items[:max_items]
             del items[:max_items]
@@ -192,11 +212,11 @@ class BinlogStream:
         self._plans[needed.body_key] = plan
         self._plan_of_table_id[table_id] = plan
 
-    def _fill(self, max_items: int) -> None:
-        items = self._transactions.items
+    def _fill(self, max_items: int, most_ends: int) -> None:
+        last = self._transactions.count + most_ends
         try:
             self._transactions.out_bytes = 0
-            while len(items) < max_items and self._transactions.out_bytes < _SLICE_BYTES and self._needed is None:
+            while self._wants_more(max_items, last):
                 if self._payload is not None:
                     self._step_inside(*self._payload)
                 elif (event := self._next_event()) is not None:
@@ -209,6 +229,15 @@ class BinlogStream:
             self._error = self._place(type(error), error.what, error)
         except (struct.error, IndexError, ValueError) as error:
             self._error = self._place(DecodeError, f"{error} ({type(error).__name__})", error)
+
+    def _wants_more(self, max_items: int, last: int) -> bool:
+        waiting = self._transactions
+        return (
+            len(waiting.items) < max_items
+            and waiting.out_bytes < _SLICE_BYTES
+            and waiting.count < last
+            and self._needed is None
+        )
 
     def _next_event(self) -> Event | None:
         event = self._reader.next_event(between=self.at_transaction_boundary)

@@ -70,6 +70,10 @@ class MysqlGtidSet:
         source, number = _split(gtid)
         self._add_interval(source, number, number)
 
+    def add_range(self, uuid: str, first: int, last: int) -> None:
+        """Add the transactions ``first`` to ``last``, both included, of a server; they have no tag."""
+        self._add_interval((uuid, ""), first, last)
+
     def update(self, other: MysqlGtidSet) -> None:
         """Add every transaction of ``other``."""
         for source, intervals in other._intervals.items():

@@ -16,11 +16,12 @@ import grpc
 from ha_canal import __version__
 from ha_canal.backoff import Backoff, Trouble
 from ha_canal.binlog.encode import encode_entry
-from ha_canal.cluster.coordinator import Coordinator
+from ha_canal.cluster.coordinator import Coordinator, LinkState, Session
 from ha_canal.cluster.election import Campaign, campaign
 from ha_canal.cluster.embedded import embedded_coordinator
-from ha_canal.cluster.follow import register_candidate
+from ha_canal.cluster.follow import LeaderSight, register_candidate
 from ha_canal.cluster.layout import Layout
+from ha_canal.cluster.layout import RunningNode as LeaderSeen
 from ha_canal.cluster.lease import Lease
 from ha_canal.cluster.lock_board import ClientLockBoard
 from ha_canal.cluster.session import zookeeper_session
@@ -36,6 +37,8 @@ from ha_canal.watchdog import watchdog
 log = logging.getLogger(__name__)
 
 _ASK_TIMEOUT_S = 2.0
+_UNTIL_LED_S = 3.0
+"""How long a client waits here for an election; it hears nothing meanwhile, and takes a node as dead after 5 s."""
 
 
 class RunningNode:
@@ -50,6 +53,8 @@ class RunningNode:
         self._campaigns: dict[str, Campaign] = {}
         self._instances: dict[str, Instance] = {}
         self._holders: dict[str, dict[str, str]] = {}
+        self._begun = asyncio.Event()
+        self._sights = {name: LeaderSight() for name in self._sections}
 
     @property
     def name(self) -> str:
@@ -68,7 +73,9 @@ class RunningNode:
         delays = Backoff(initial_s=0.2, max_s=10.0)
         pauses = iter(delays)
         while True:
-            async with campaign(self._coordinator, paths, address=self.address, node=self.name) as contest:
+            async with campaign(
+                self._coordinator, paths, address=self.address, node=self.name, sight=self._sights[section.name]
+            ) as contest:
                 self._campaigns[section.name] = contest
                 over = False
                 while not over:
@@ -99,6 +106,8 @@ class RunningNode:
         board = _Board(ClientLockBoard(self._coordinator, paths, lease), self._holders.setdefault(section.name, {}))
         instance = Instance(section, lease, self._coordinator, paths, root=self._layout.root, board=board)
         self._instances[section.name] = instance
+        self._begun.set()
+        self._begun = asyncio.Event()
         try:
             await instance.run()
         finally:
@@ -106,8 +115,8 @@ class RunningNode:
             self._holders.pop(section.name, None)
 
     def _leader_of(self, name: str) -> str:
-        contest = self._campaigns.get(name)
-        return contest.leader.address if contest and contest.leader else ""
+        leader = self._sights[name].current if name in self._sights else None
+        return leader.address if leader else ""
 
     # what the gRPC server asks: `ha_canal.server.ports.Directory`
 
@@ -120,6 +129,41 @@ class RunningNode:
             leader = self._leader_of(name)
             raise NotLeaderError(name, "" if leader == self.address else leader)
         return self._instances[name]
+
+    async def until_led(self, name: str, not_led_by: str) -> None:
+        """See `ha_canal.server.ports.Directory`."""
+        if name not in self._sections:
+            return
+        first, session = self._sights[name].current, self._coordinator.session
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_UNTIL_LED_S):
+                while (
+                    name not in self._instances
+                    and session.state is LinkState.CONNECTED
+                    and not self._is_worth_asking(name, first, not_led_by)
+                ):
+                    session = await self._next_news(name, session)
+
+    def _is_worth_asking(self, name: str, first: LeaderSeen | None, not_led_by: str) -> bool:
+        """Whether another node leads which the client does not call dead, or which began after it said so."""
+        leader = self._sights[name].current
+        if leader is None or leader.address == self.address:
+            return False
+        return leader.address != not_led_by or leader != first
+
+    async def _next_news(self, name: str, session: Session) -> Session:
+        """Return the session as soon as it, the leader, or what runs here has changed."""
+        waits = [
+            asyncio.ensure_future(self._coordinator.session_changed(session)),
+            asyncio.ensure_future(self._sights[name].changed.wait()),
+            asyncio.ensure_future(self._begun.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._coordinator.session
 
     async def describe(self, request: canal_pb2.DescribeRequest) -> canal_pb2.DescribeReply:
         """Return what this node knows; unless told otherwise, with what the other nodes say of theirs."""

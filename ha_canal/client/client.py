@@ -277,6 +277,7 @@ class Client:
             wait_s=min(left_s, at_most_s),
             client_name=self._name,
             lease=self._lease,
+            not_led_by=self._route.failed_leader,
         )
 
     def _settle_unanswered(self, link: Link) -> None:

@@ -1,8 +1,9 @@
 """Which node to ask next, when, and when to give up: pure decisions of the SDK, without sockets or clocks.
 
-A node that says who leads is followed at once. Without such a hint the next given node is asked at once, and when all
-of them have been asked in vain there is a pause, growing from round to round. Errors that no other node can mend are
-the caller's. Times are seconds on any clock that only goes forward.
+A node that says who leads is followed at once; one that is asked next hears which node has just failed us as the
+leader, so that it can wait for the next leader in our stead. Without such a hint the next given node is asked at once,
+and when all of them have been asked in vain there is a pause, growing from round to round. Errors that no other node
+can mend are the caller's. Times are seconds on any clock that only goes forward.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Route:
         self._failures = 0
         self._unknown = 0
         self._hints = 0
+        self.failed_leader = ""
+        """The node that has just refused us as a leader, or could not be reached although a node had named it."""
         self._pauses = iter(self._delays)
 
     def failed(self, error: CanalError, now: float) -> float:
@@ -53,6 +56,7 @@ class Route:
         if self._failing_since is None:
             self._failing_since = now
         self._check_hopeless(error)
+        self.failed_leader = self._suspect(error)
         if isinstance(error, LockedError):
             self._failing_since = None  # the node is well: it is another client that we wait for
             return next(self._pauses)
@@ -60,6 +64,12 @@ class Route:
         if self._retry_for_s is not None and now + pause_s - self._failing_since > self._retry_for_s:
             raise error
         return pause_s
+
+    def _suspect(self, error: CanalError) -> str:
+        """A link that broke once may have broken for itself; a node that then cannot be reached has gone."""
+        first = not self._failures and not self._hints
+        suspect = isinstance(error, NotLeaderError | StaleEpochError) if first else isinstance(error, LinkError)
+        return self.server if suspect else ""
 
     def _check_hopeless(self, error: CanalError) -> None:
         if isinstance(error, UnknownInstanceError):

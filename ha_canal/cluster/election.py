@@ -60,9 +60,16 @@ class Campaign:
     """Our part in the election of one instance; made by `campaign`. One lease at a time."""
 
     def __init__(
-        self, coordinator: Coordinator, paths: InstancePaths, *, address: str, node: str, margin: float
+        self,
+        coordinator: Coordinator,
+        paths: InstancePaths,
+        *,
+        address: str,
+        node: str,
+        margin: float,
+        sight: LeaderSight | None,
     ) -> None:
-        self.sight = LeaderSight()
+        self.sight = sight or LeaderSight()
         self._coordinator = coordinator
         self._paths = paths
         self._claim = Claim(coordinator, paths, address=address, node=node)
@@ -364,15 +371,22 @@ class Campaign:
 
 @asynccontextmanager
 async def campaign(
-    coordinator: Coordinator, paths: InstancePaths, *, address: str, node: str, margin: float = 0.25
+    coordinator: Coordinator,
+    paths: InstancePaths,
+    *,
+    address: str,
+    node: str,
+    margin: float = 0.25,
+    sight: LeaderSight | None = None,
 ) -> AsyncIterator[Campaign]:
     """Take part in the election of an instance.
 
     ``address`` is the ``host:port`` that clients are told, ``node`` our name. ``margin`` is the share of the session
-    timeout by which the local deadline is early (`ha_canal.cluster.leadership` says why). For each
+    timeout by which the local deadline is early (`ha_canal.cluster.leadership` says why). What is seen of the leader
+    goes into ``sight``, which may outlive the campaign. For each
     `Campaign.lease` we contend once; between them the campaign only watches who leads.
     """
-    contest = Campaign(coordinator, paths, address=address, node=node, margin=margin)
+    contest = Campaign(coordinator, paths, address=address, node=node, margin=margin, sight=sight)
     contest.open()
     try:
         yield contest

@@ -57,8 +57,10 @@ async def read_leader(coordinator: Coordinator, paths: InstancePaths) -> Running
 class LeaderSight:
     """Who runs an instance, as last seen: good for telling clients where to go, never for deciding who may write."""
 
-    def __init__(self) -> None:
+    def __init__(self, news: asyncio.Event | None = None) -> None:
+        """``news`` is set at each change, for one who looks at many sights."""
         self.current: RunningNode | None = None
+        self._news = news
         self.changed = asyncio.Event()
         """Set at the next change, and then replaced by a new event."""
 
@@ -74,6 +76,8 @@ class LeaderSight:
             self.current = leader
             self.changed.set()
             self.changed = asyncio.Event()
+            if self._news is not None:
+                self._news.set()
 
 
 @asynccontextmanager

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from ha_canal.errors import CanalError
     from ha_canal.model.change import Item
     from ha_canal.model.position import Position
-    from ha_canal.protos.canal_pb2 import DescribeReply, DescribeRequest
+    from ha_canal.protos.canal_pb2 import (
+        DescribeReply,
+        DescribeRequest,
+        DrainReply,
+        DrainRequest,
+        MoveReply,
+        MoveRequest,
+    )
 
 
 class Batch(Protocol):
@@ -84,7 +91,20 @@ class Directory(Protocol):
     def instance(self, name: str) -> ServedInstance:
         """Return the instance that this node runs. Raises UnknownInstanceError or NotLeaderError, or why it stopped."""
 
+    async def until_led(self, name: str, not_led_by: str) -> None:
+        """Return when asking for the instance is worth it: it runs here, or another node leads it than this one.
+
+        Returns after a few seconds in any case, and at once when this node cannot hear of elections.
+        """
+
     async def describe(self, request: DescribeRequest) -> DescribeReply: ...
+
+
+class Orders(Protocol):
+    """What operators can order. Raises UsageError or UnknownInstanceError, saying what is possible."""
+
+    async def move(self, request: MoveRequest) -> MoveReply: ...
+    async def drain(self, request: DrainRequest) -> DrainReply: ...
 
 
 class Encode(Protocol):

@@ -15,7 +15,7 @@ from ha_canal.server.service import NAME, CanalService
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ha_canal.server.ports import Directory, Encode
+    from ha_canal.server.ports import Directory, Encode, Orders
 
 _REQUEST_BYTES = 16 << 20
 """No honest request comes near it; what clients receive is not limited."""
@@ -23,14 +23,20 @@ _REQUEST_BYTES = 16 << 20
 
 @contextlib.asynccontextmanager
 async def grpc_server(
-    directory: Directory, listen: str, *, encode: Encode, lease_s: float = 10.0, grace_s: float = 1.0
+    directory: Directory,
+    listen: str,
+    *,
+    encode: Encode,
+    lease_s: float = 10.0,
+    grace_s: float = 1.0,
+    orders: Orders | None = None,
 ) -> AsyncIterator[int]:
     """Serve ``directory`` on ``listen`` (``host:port``; port 0: a free one); gives the port.
 
     At the end open streams and waiting calls are told at once to ask another node; ``grace_s`` bounds how long
     calls may take to end. Raises ConfigError when ``listen`` cannot be bound.
     """
-    service = CanalService(directory, encode, lease_s=lease_s)
+    service = CanalService(directory, encode, lease_s=lease_s, orders=orders)
     server = grpc.aio.server(options=_options(lease_s))
     server.add_generic_rpc_handlers((service.handlers(),))
     state = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs

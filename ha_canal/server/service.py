@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote
 
 import grpc
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ha_canal.server.delivery import Delivery
     from ha_canal.server.locks import Lease
-    from ha_canal.server.ports import Directory, Encode
+    from ha_canal.server.ports import Directory, Encode, Orders
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -50,8 +50,11 @@ _PULSE_AT_MOST_S = 10 / 3
 class CanalService:
     """The service over ``directory``. Lives on one event loop, from its making until `close`."""
 
-    def __init__(self, directory: Directory, encode: Encode, *, lease_s: float = 10.0) -> None:
+    def __init__(
+        self, directory: Directory, encode: Encode, *, lease_s: float = 10.0, orders: Orders | None = None
+    ) -> None:
         self._directory = directory
+        self._orders = orders
         self._encode = encode
         self._lease_s = lease_s
         self._closing: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
@@ -75,10 +78,24 @@ class CanalService:
             "Ack": self._ack,
             "Rollback": self._rollback,
             "Describe": self._describe,
+            "Move": self._move,
+            "Drain": self._drain,
         }
         methods = {name: grpc.unary_unary_rpc_method_handler(_guarded(call)) for name, call in unary.items()}
         methods["Stream"] = grpc.stream_stream_rpc_method_handler(_guarded(self._stream))
         return grpc.method_handlers_generic_handler(NAME, methods)
+
+    async def _until_led(self, request: pb.SubscribeRequest) -> None:
+        """Wait while nobody leads, but not for longer than this node goes on."""
+        led = asyncio.ensure_future(self._directory.until_led(request.instance, request.not_led_by))
+        try:
+            either: set[asyncio.Future[Any]] = {led, self._closing}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            led.cancel()
+            await asyncio.wait({led})
+        if not led.cancelled():
+            led.result()
 
     def _term(self, name: str) -> Term:
         if self._closing.done():
@@ -93,6 +110,7 @@ class CanalService:
     async def _enter(
         self, request: pb.SubscribeRequest, context: Context
     ) -> tuple[Term, Delivery, Lease, pb.SubscribeReply]:
+        await self._until_led(request)
         term = self._term(request.instance)
         delivery = term.delivery_or_new(request.client_id)
         claim = Claim(request.client_name, _peer(context), request.lease)
@@ -158,6 +176,17 @@ class CanalService:
     async def _describe(self, raw: bytes, _context: Context) -> bytes:
         reply = await self._directory.describe(_parse(pb.DescribeRequest, raw))
         return reply.SerializeToString()
+
+    async def _move(self, raw: bytes, _context: Context) -> bytes:
+        return (await self._ordering().move(_parse(pb.MoveRequest, raw))).SerializeToString()
+
+    async def _drain(self, raw: bytes, _context: Context) -> bytes:
+        return (await self._ordering().drain(_parse(pb.DrainRequest, raw))).SerializeToString()
+
+    def _ordering(self) -> Orders:
+        if self._orders is None:
+            raise UsageError("this node takes no orders: it is no part of a cluster")
+        return self._orders
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         outlet = Outlet(context.write)

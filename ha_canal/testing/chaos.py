@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ha_canal.testing.checker import Checker, Mark, Verdict
@@ -33,6 +34,8 @@ from ha_canal.testing.workload import CLIENT_ID, Arrival, Reader, Writer, commit
 from ha_canal.testing.zookeeper import zookeeper_server
 
 _PATIENCE_S = 60.0
+_TICK_MS = 100
+"""ZooKeeper ends sessions at multiples of its tick: a coarse one would be measured as ours."""
 _LONGEST_CALM_S = 2.0
 """The leader is killed up to this long after its first batch."""
 _COMES_BACK_AT_ONCE = 0.3
@@ -52,13 +55,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: ``recovered_s`` from the kill to the first batch of a later leader."""
+    """One kill: ``recovered_s`` from the kill to the first batch of a later leader.
+
+    ``elected_s`` and ``reading_s`` are from the kill to what that leader logged: its election, and the start of its
+    binlog dump; -1 when it logged none.
+    """
 
     node: str
     epoch: int
     calm_s: float
     back_at_once: bool
     recovered_s: float
+    elected_s: float
+    reading_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +141,31 @@ class Campaign:
         await asyncio.sleep(calm_s)  # a random moment is what this is about
         epoch = max(reader.epoch for reader in self._readers)
         victim.process.kill()
-        killed_at = time.monotonic()
+        killed_at, killed_when = time.monotonic(), datetime.now().astimezone()
         if back_at_once:
             await victim.start()
         arrival = await self._later_than(epoch)
         if not back_at_once:
             await victim.start()
-        kill = Kill(victim.name, epoch, round(calm_s, 2), back_at_once, round(arrival.at_s - killed_at, 2))
+        elected_s, reading_s = self._said(arrival.epoch, killed_when)
+        recovered_s = round(arrival.at_s - killed_at, 2)
+        kill = Kill(victim.name, epoch, round(calm_s, 2), back_at_once, recovered_s, elected_s, reading_s)
         self._say(
             f"  {victim.name}  epoch {epoch:>3}  killed {calm_s:4.2f} s after its election was seen, "
-            f"{'back at once' if back_at_once else 'back later  '}  next batch after {kill.recovered_s:5.2f} s"
+            f"{'back at once' if back_at_once else 'back later  '}  next batch after {kill.recovered_s:5.2f} s "
+            f"(elected {elected_s:5.2f}, reading {reading_s:5.2f})"
         )
         return kill
+
+    def _said(self, epoch: int, since: datetime) -> tuple[float, float]:
+        """Return when the leader of ``epoch`` logged its election, and after that its first reading; -1: never."""
+        for node in self._nodes:
+            _, elected, after = node.process.log_text().partition(f"elected, epoch {epoch},")
+            if elected:
+                before = node.process.log_text().partition(elected)[0].rpartition("\n")[2]
+                reading = after.partition(": reading from ")
+                return _seconds(before, since), _seconds(reading[0].rpartition("\n")[2], since) if reading[1] else -1.0
+        return -1.0, -1.0
 
     async def _later_than(self, epoch: int) -> Arrival:
         """Return the first batch from a later leader, whichever client got it."""
@@ -163,11 +185,17 @@ async def run(options: Options, flavor: str, logs: Path | None, *, say: Callable
         directory = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ha_canal_chaos_")))
         directory.mkdir(parents=True, exist_ok=True)
         source = await stack.enter_async_context(mysql_server() if flavor == "mysql" else mariadb_server())
-        zookeeper = await stack.enter_async_context(zookeeper_server())
+        zookeeper = await stack.enter_async_context(zookeeper_server(tick_time_ms=_TICK_MS))
         create_tables(source)
         plan = ClusterPlan(directory, zookeeper.hosts, source, session_timeout_s=options.session_timeout_s)
         nodes = await stack.enter_async_context(running_nodes(plan))
         return await Campaign(options, source, nodes, say=say).run()
+
+
+def _seconds(line: str, since: datetime) -> float:
+    """Return how long after ``since`` a node wrote this line."""
+    written = datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone()  # a log has local time
+    return round((written - since).total_seconds(), 2)
 
 
 def summary(outcome: Outcome, options: Options) -> list[str]:

@@ -103,3 +103,22 @@ def test_a_deposed_leader_is_left() -> None:
 def test_no_nodes() -> None:
     with pytest.raises(UsageError, match="at least one node"):
         Route((), retry_for_s=None, delays=())
+
+
+def test_the_next_node_hears_which_leader_has_refused_us() -> None:
+    way = route()
+    way.failed(NotLeaderError("shop"), 0.0)
+    assert (way.server, way.failed_leader) == ("b", "a")
+    way.failed(NotLeaderError("shop", "c"), 0.0)
+    assert (way.server, way.failed_leader) == ("c", "")
+
+
+def test_a_link_that_broke_once_says_nothing_about_its_node_and_one_that_cannot_be_made_again_does() -> None:
+    way = route()
+    way.failed(DOWN, 0.0)
+    assert (way.server, way.failed_leader) == ("b", "")
+    way.failed(NotLeaderError("shop", "a"), 0.0)
+    way.failed(DOWN, 0.0)
+    assert (way.server, way.failed_leader) == ("c", "a")
+    way.succeeded()
+    assert way.failed_leader == ""

@@ -194,6 +194,7 @@ class MemoryDirectory:
         self.shop: MemoryInstance | None = None
         self.leader = ""
         self.trouble: Exception | None = None
+        self.asked_for: list[tuple[str, str]] = []
 
     def instance(self, name: str) -> MemoryInstance:
         if self.trouble:
@@ -203,6 +204,9 @@ class MemoryDirectory:
         if self.shop is None or self.shop.ended.done():
             raise NotLeaderError("shop", self.leader)
         return self.shop
+
+    async def until_led(self, name: str, not_led_by: str) -> None:
+        self.asked_for.append((name, not_led_by))
 
     async def describe(self, request: canal_pb2.DescribeRequest) -> canal_pb2.DescribeReply:
         return canal_pb2.DescribeReply(answered_by="memory", nodes=[canal_pb2.Node(name=request.instance)])

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from ha_canal import __version__
+from ha_canal.cli.decode_command import decode
 from ha_canal.errors import CanalError
 
 
@@ -112,3 +113,6 @@ def check_config(path: Path) -> None:
     with _plain_errors():
         config = load_config(path)
     click.echo(f"{path}: good: node {config.address}, {len(config.instance)} instance(s)")
+
+
+main.add_command(decode)

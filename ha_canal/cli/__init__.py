@@ -1,4 +1,4 @@
-"""The command line: `ha-canal serve`, `tail`, `status`, `check-config`."""
+"""The command line: `ha-canal serve`, `tail`, `decode`, `status`, `check-config`."""
 
 from __future__ import annotations
 

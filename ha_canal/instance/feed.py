@@ -17,6 +17,7 @@ class Source(Protocol):
     """Says why nothing more comes, if that is so."""
 
     failure: CanalError | None
+    leaving: bool
 
 
 class Feed:
@@ -33,8 +34,11 @@ class Feed:
         while True:
             left_s = max(0.0, min(deadline_s - loop.time(), _FAILURE_TOLD_S))
             batch = await self.ring.get(max_items=max_items, max_bytes=max_bytes, timeout_s=left_s)
-            if batch is not None:
+            if batch is not None and not self._source.leaving:
                 return batch
+            if batch is not None:  # it comes from the next leader: one that leaves waits only for what is out
+                self.ring.rollback(batch.batch_id)
+                await asyncio.sleep(max(0.0, deadline_s - loop.time()))
             if self._source.failure is not None:
                 raise self._source.failure
             if loop.time() >= deadline_s:

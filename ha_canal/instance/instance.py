@@ -45,6 +45,8 @@ _RETRY = Backoff(initial_s=0.1, max_s=5.0)
 _READY_LIMIT_S = 10.0
 _IDLE_CURSOR_S = 2.0
 _LAST_FLUSH_S = 2.0
+_LAST_ACKS_S = 0.1
+_LAST_ACKS_POLL_S = 0.005
 
 
 class Instance:
@@ -71,8 +73,11 @@ class Instance:
         self.board = board
         self._stopped_retry_s = stopped_retry_s
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
+        self.leaving = False
+        """Whether a planned hand-over is under way: nothing more is given out."""
         self.failure: CanalError | None = None
         """Why reading stopped, when it did: an error that trying again at once cannot mend."""
+        self._successor = ""
         self._trouble = ""
         self._why = ""
         self._misspelt = Misspelt(config.name)
@@ -118,7 +123,7 @@ class Instance:
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self.ended.set_result(self.failure or NotLeaderError(self.name))
+                self.ended.set_result(self.failure or NotLeaderError(self.name, self._successor))
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
@@ -127,6 +132,17 @@ class Instance:
                         await self.flush()
         for task in done:
             task.result()
+
+    async def hand_over(self, to: str = "") -> None:
+        """Give out nothing more, and return when what is out was acknowledged, or after a moment; then cancel `run`.
+
+        What was acknowledged the successor does not repeat. ``to``: its address, which clients are told.
+        """
+        self.leaving, self._successor = True, to
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_ACKS_S):
+                while any(feed.ring.in_flight for feed in self._feeds.values()):  # noqa: ASYNC110 # no hook for every ack
+                    await asyncio.sleep(_LAST_ACKS_POLL_S)
 
     async def flush(self) -> None:
         """Write every cursor that moved without an ack: what passed was filtered out."""

@@ -8,14 +8,25 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from ha_canal.errors import ConfigError, FilterError
+from ha_canal.model.gtid import parse_gtid_set
 from ha_canal.model.patterns import compile_patterns
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
@@ -104,6 +115,9 @@ class SourceSection(_Section):
     server_id: Annotated[int, Field(ge=0, le=4294967295)] = Field(
         default=0, description="our replica id at the source, the same on every node; 0: made from the instance's name"
     )
+    use_gtids: bool = Field(
+        default=True, description="false: positions are file and offset, whatever GTIDs the server has"
+    )
     connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
 
@@ -144,6 +158,31 @@ class RingSection(_Section):
     max_items: Annotated[int, Field(ge=16)] = 200_000
 
 
+class StartAtSection(_Section):
+    """``[instance.start_at]``: where the first client begins, instead of ``start``: a file and offset, GTIDs, or a time.
+
+    ``gtid_set`` is what is done already; ``time`` needs a time zone, such as 2026-01-31T12:00:00Z.
+    """
+
+    file: str = ""
+    offset: Annotated[int, Field(ge=4)] = 4
+    gtid_set: str = ""
+    time: AwareDatetime | None = Field(default=None, validate_default=True)
+
+    @field_validator("gtid_set")
+    @classmethod
+    def _gtids(cls, value: str) -> str:
+        return str(parse_gtid_set(value)) if value else value
+
+    @field_validator("time")
+    @classmethod
+    def _one_of_them(cls, value: datetime | None, others: ValidationInfo) -> datetime | None:
+        given = (others.data.get("file"), others.data.get("gtid_set"), value)
+        if sum(bool(one) for one in given) != 1:
+            raise ValueError("give one of file (with offset), gtid_set and time")
+        return value
+
+
 class InstanceSection(_Section):
     """``[[instance]]``: one source, with the tables that anybody may read from it."""
 
@@ -152,6 +191,16 @@ class InstanceSection(_Section):
     filter: str = Field(default=r".*\..*", description="comma list of regular expressions on schema.table")
     exclude: str = Field(default=r"mysql\.slave_.*", description="the same, taken away again")
     start: Literal["latest", "earliest"] = "latest"
+    start_at: StartAtSection | None = None
+    on_purged: Literal["stop", "earliest", "latest"] = Field(
+        default="stop", description="what to do when binlog that is needed is gone: stop, or go on and record the gap"
+    )
+    fallback_interval_s: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=60.0, description="on another server without GTIDs: begin this long before the cursor's time"
+    )
+    runway_warning_s: Annotated[float, Field(ge=0)] = Field(
+        default=6 * 3600.0, description="warn when the source may purge what the slowest client needs this soon"
+    )
     ring: RingSection = RingSection()
 
     @field_validator("filter", "exclude")
@@ -199,6 +248,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "instance": InstanceSection,
     "source": SourceSection,
     "ring": RingSection,
+    "start_at": StartAtSection,
 }
 
 

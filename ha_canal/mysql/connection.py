@@ -185,7 +185,7 @@ async def inspect(db: Session, source: SourceSection) -> ServerInfo:
         version=got["version"],
         server_uuid="" if mariadb else got.get("server_uuid", ""),
         server_id=int(got["server_id"]),
-        gtids=mariadb or got.get("gtid_mode", "OFF") == "ON",
+        gtids=source.use_gtids and (mariadb or got.get("gtid_mode", "OFF") == "ON"),
         row_metadata_full=got.get("binlog_row_metadata", "") == "FULL",
         address=source.address,
     )
@@ -213,13 +213,29 @@ async def end_of_binlog(db: Session, info: ServerInfo) -> Position:
 
 async def start_of_binlog(db: Session, info: ServerInfo) -> Position:
     """Return where the oldest binlog file starts, with the GTIDs that were done before it."""
-    rows = await db.query("SHOW BINARY LOGS")
-    file = str(rows[0][0])
+    file = (await binlog_files(db))[0][0]
     if info.flavor == "mariadb":
         gtid_set = str((await db.query("SELECT BINLOG_GTID_POS(%s, 4)", (file,)))[0][0] or "")
     else:
         gtid_set = (await db.variables("gtid_purged")).get("gtid_purged", "").replace("\n", "")
     return _place(info, file, 4, gtid_set)
+
+
+async def binlog_files(db: Session) -> list[tuple[str, int]]:
+    """Return name and size in bytes of every binlog file, oldest first: never none."""
+    return [(str(row[0]), int(row[1])) for row in await db.query("SHOW BINARY LOGS")]
+
+
+async def binlog_state(db: Session, info: ServerInfo) -> str:
+    """Return MariaDB's last GTID of each server in each domain of its binlog; ``""`` for MySQL."""
+    if info.flavor == "mysql":
+        return ""
+    return (await db.variables("gtid_binlog_state")).get("gtid_binlog_state", "").replace("\n", "")
+
+
+async def server_time_ms(db: Session) -> int:
+    """Return the time of the server's clock, in milliseconds since 1970."""
+    return int((await db.query("SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)"))[0][0])
 
 
 async def has_gtids_before(db: Session, info: ServerInfo, place: Position) -> bool:

@@ -237,3 +237,26 @@ def test_a_configuration_cannot_be_changed() -> None:
     assert isinstance(config, NodeConfig)
     with pytest.raises(ValueError, match="frozen"):
         config.cluster.root = "/x"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({}, "give one of file"),
+        ({"file": "bin.000001", "gtid_set": "0-1-1"}, "give one of file"),
+        ({"gtid_set": "no set"}, "not a GTID set"),
+        ({"time": "2026-01-31T12:00:00"}, "timezone"),
+        ({"file": "bin.000001", "offset": 3}, "greater than or equal to 4"),
+    ],
+)
+def test_a_configured_start_is_one_place(place: dict[str, Any], words: str) -> None:
+    data = good()
+    data["instance"][0]["start_at"] = place
+    assert words in "; ".join(faults_of(data).values())
+
+
+def test_a_configured_start_may_be_a_file_a_set_or_a_time() -> None:
+    for place in ({"file": "bin.000001"}, {"gtid_set": "0-1-1"}, {"time": "2026-01-31T12:00:00Z"}):
+        data = good()
+        data["instance"][0]["start_at"] = place
+        assert parse_config(data, where="node.toml").instance[0].start_at is not None

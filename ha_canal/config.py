@@ -76,6 +76,9 @@ class ClusterSection(_Section):
     servers: str = Field(default="", validate_default=True, description="zookeeper: host:port,host:port")
     root: str = "/otter/canal"
     session_timeout_s: Annotated[float, Field(ge=1, le=120)] = 10.0
+    settle_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=30.0, description="how long a node is up before others hand instances over to it for balance"
+    )
 
     @field_validator("state_file")
     @classmethod
@@ -159,7 +162,7 @@ class RingSection(_Section):
 
 
 class StartAtSection(_Section):
-    """``[instance.start_at]``: where the first client begins, instead of ``start``: a file and offset, GTIDs, or a time.
+    """``[instance.start_at]``: where the first client begins, instead of ``start``: a file, GTIDs, or a time.
 
     ``gtid_set`` is what is done already; ``time`` needs a time zone, such as 2026-01-31T12:00:00Z.
     """
@@ -202,6 +205,10 @@ class InstanceSection(_Section):
         default=6 * 3600.0, description="warn when the source may purge what the slowest client needs this soon"
     )
     ring: RingSection = RingSection()
+    weight: Annotated[float, Field(gt=0, le=1000)] = Field(
+        default=1.0, description="its share of a node's load, against the other instances"
+    )
+    preferred: tuple[str, ...] = Field(default=(), description="nodes that should run it, by name or host:port")
 
     @field_validator("filter", "exclude")
     @classmethod

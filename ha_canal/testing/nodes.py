@@ -34,6 +34,7 @@ session_timeout_s = {session_timeout_s}
 [[instance]]
 name = "{instance}"
 filter = '{filter}'
+start = "{start}"
 
 [instance.source]
 host = "{host}"
@@ -60,6 +61,7 @@ class ClusterPlan:
     session_timeout_s: float = 4.0
     lease_s: float = 10.0
     ring_bytes: int = 64 * 1024 * 1024
+    start: str = "latest"
     user: str = CANAL_USER
     password: str = CANAL_PASSWORD
 
@@ -85,6 +87,7 @@ class NodeProcess:
                 user=plan.user,
                 password=plan.password,
                 ring_bytes=plan.ring_bytes,
+                start=plan.start,
             )
         )
         argv = [sys.executable, "-m", "ha_canal.cli", "serve", "--config", str(config)]
@@ -151,6 +154,12 @@ async def leader_of(nodes: Sequence[NodeProcess], instance: str = "shop", *, wit
 
     await eventually(one_leads, within_s=within_s, what=f"a node runs {instance}")
     return found[0]
+
+
+def order_move(address: str, instance: str, to: str) -> None:
+    """Order the instance to another node, of the node at ``address``. Raises grpc.RpcError."""
+    with grpc.insecure_channel(address) as channel:
+        canal_pb2_grpc.CanalStub(channel).Move(canal_pb2.MoveRequest(instance=instance, to=to), timeout=10)
 
 
 def is_drained(nodes: Sequence[NodeProcess], client_id: str, instance: str = "shop") -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
-from ha_canal.client.change import Change, changes_of, event_ids_of
+from ha_canal.client.change import Change, event_ids_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ha_canal.protos.canal_pb2 import Messages, Place
+    from ha_canal.client.delivery import Delivery
+    from ha_canal.protos.canal_pb2 import Place
 
 
 class Owner(Protocol):
@@ -23,33 +25,42 @@ class Owner(Protocol):
 class Batch:
     """Changes to be acknowledged together.
 
-    ``batch_id`` is unique in the life of its client. ``entries`` are the original serialized ``Entry`` messages.
-    ``partial_transaction``: the last transaction goes on in the next batch.
+    ``batch_id`` is unique in the life of its client. ``partial_transaction``: the last transaction goes on in the
+    next batch. A batch that nobody looks into is never decoded.
     """
 
-    __slots__ = ("_changes", "_owner", "batch_id", "entries", "epoch", "partial_transaction", "place", "server_id")
+    __slots__ = ("_changes", "_delivery", "_owner", "batch_id", "epoch", "partial_transaction", "server_id")
 
-    def __init__(self, owner: Owner, batch_id: int, message: Messages) -> None:
+    def __init__(self, owner: Owner, batch_id: int, delivery: Delivery) -> None:
         self._owner = owner
+        self._delivery = delivery
         self._changes: tuple[Change, ...] | None = None
         self.batch_id = batch_id
-        self.server_id = message.batch_id
+        self.server_id = delivery.batch_id
         """The batch's id under its leader; means nothing under another one."""
-        self.epoch = message.epoch
-        self.entries: Sequence[bytes] = message.messages
-        self.partial_transaction = message.partial_transaction
-        self.place: Place = message.place
+        self.epoch = delivery.epoch
+        self.partial_transaction = delivery.partial_transaction
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """The changes, in commit order; decoded at the first use."""
+        """The changes, in commit order; decoded at the first use. Raises DecodeError."""
         if self._changes is None:
-            self._changes = tuple(changes_of(self.entries))
+            self._changes = self._delivery.changes()
         return self._changes
+
+    @property
+    def entries(self) -> Sequence[bytes]:
+        """The original serialized ``Entry`` messages."""
+        return self._delivery.messages
+
+    @property
+    def place(self) -> Place:
+        """Where an ack of this batch moves the cursor."""
+        return self._delivery.place
 
     def transactions(self) -> list[tuple[Change, ...]]:
         """Return the changes, grouped by transaction."""
-        return [tuple(changes) for _, changes in groupby(self.changes, key=lambda change: change.transaction)]
+        return [tuple(changes) for _, changes in groupby(self.changes, key=attrgetter("transaction"))]
 
     def event_ids(self) -> list[str]:
         """Return the ids of the entries that hold changes: without those of single rows."""
@@ -71,4 +82,4 @@ class Batch:
         self._owner.rollback(self)
 
     def __repr__(self) -> str:
-        return f"<Batch {self.batch_id}: {len(self.entries)} entries, epoch {self.epoch}>"
+        return f"<Batch {self.batch_id}: {self._delivery.count} entries, epoch {self.epoch}>"

@@ -1,4 +1,8 @@
-"""A change as an application sees it, and how it is read from a serialized ``Entry``."""
+"""A change as an application sees it, and how it is read from a serialized ``Entry``.
+
+`changes_of` reads with python-protobuf. It is the twin of the compiled ``_entries``: it says what an entry means,
+serves where the extension is missing, and reads for it what is not as our nodes write it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from google.protobuf.message import DecodeError as ParseError
+
 from ha_canal.client.values import Value, converter
+from ha_canal.errors import DecodeError
 from ha_canal.protos.entry_pb2 import ROWDATA, Entry, EventType, RowChange
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ Kind = Literal[
 ]  # fmt: skip
 """The first three change rows; the others are statements, in ``sql``. ``query`` is any other statement."""
 
-_KINDS: dict[int, Kind] = {
+KINDS: dict[int, Kind] = {
     EventType.INSERT: "insert",
     EventType.UPDATE: "update",
     EventType.DELETE: "delete",
@@ -44,22 +51,27 @@ class Row(Mapping[str, Value]):
     NULL is None. A column that the binlog's image does not hold (``binlog_row_image`` MINIMAL or NOBLOB) is no key.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_places", "_values")
 
     def __init__(self, values: Mapping[str, Value]) -> None:
-        self._values = dict(values)
+        self._places = {name: place for place, name in enumerate(values)}
+        """Where each column stands in ``_values``. Rows of one table share it: never changed."""
+        self._values = tuple(values.values())
 
     def __getitem__(self, name: str) -> Value:
-        return self._values[name]
+        return self._values[self._places[name]]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self._places)
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Row({self._values!r})"
+        return f"Row({dict(zip(self._places, self._values, strict=True))!r})"
 
 
 class EventPosition(NamedTuple):
@@ -104,18 +116,38 @@ class Change:
         return row
 
 
-def changes_of(entries: Iterable[bytes]) -> Iterator[Change]:
-    """Decode serialized entries; the starts and ends of transactions are no changes."""
-    for raw in entries:
-        entry = Entry.FromString(raw)
-        if entry.entryType == ROWDATA:
-            yield from _changes(entry)
+def changes_of(entries: Iterable[bytes], *, first: int = 0) -> Iterator[Change]:
+    """Decode serialized entries; the starts and ends of transactions are no changes.
+
+    Raises DecodeError for an entry that is none, naming its place in the batch, where ``first`` is that of the first.
+    """
+    for place, raw in enumerate(entries, first):
+        try:
+            entry = Entry.FromString(raw)
+            changes = list(_changes(entry)) if entry.entryType == ROWDATA else []
+        except (ParseError, OverflowError) as wrong:
+            raise _unreadable(place, wrong) from None
+        yield from changes
 
 
 def event_ids_of(entries: Iterable[bytes]) -> list[str]:
-    """Return the event ids of all entries that hold changes."""
-    parsed = (Entry.FromString(raw) for raw in entries)
-    return [entry.header.eventId for entry in parsed if entry.entryType == ROWDATA]
+    """Return the event ids of all entries that hold changes. Raises DecodeError."""
+    ids = []
+    for place, raw in enumerate(entries):
+        try:
+            entry = Entry.FromString(raw)
+        except ParseError as wrong:
+            raise _unreadable(place, wrong) from None
+        if entry.entryType == ROWDATA:
+            ids.append(entry.header.eventId)
+    return ids
+
+
+def _unreadable(place: int, wrong: Exception) -> DecodeError:
+    return DecodeError(
+        f"entry {place} of a batch cannot be read ({wrong}): it was damaged on its way, or its node speaks another "
+        "protocol; look at the versions of both"
+    )
 
 
 def _changes(entry: Entry) -> Iterator[Change]:
@@ -132,13 +164,13 @@ def _changes(entry: Entry) -> Iterator[Change]:
 def _change(header: Header, event_id: str, row_data: RowData | None, *, sql: str = "") -> Change:
     before = row_data.beforeColumns if row_data else ()
     after = row_data.afterColumns if row_data else ()
-    kind = _KINDS.get(header.eventType, "query")
+    kind = KINDS.get(header.eventType, "query")
     return Change(
         kind=kind,
         schema=header.schemaName,
         table=header.tableName,
-        before=_row(before) if kind in ("update", "delete") else None,
-        after=_row(after) if kind in ("insert", "update") else None,
+        before=_row(before) if row_data is not None and kind in ("update", "delete") else None,
+        after=_row(after) if row_data is not None and kind in ("insert", "update") else None,
         changed=tuple(column.name for column in after if column.updated),
         key=tuple(column.name for column in after or before if column.isKey),
         event_id=event_id,

@@ -1,7 +1,8 @@
 """Batches as they come on an open stream, and the acks that go back: what the SDK's iterator stands on.
 
-Single-threaded: replies are read from the link only while somebody waits for one. Credit keeps at most ``credit``
-batches in memory here: one is granted for each that is handed on or thrown away.
+A batch passes as the bytes that it came as: python-protobuf reads the small replies only. Single-threaded: replies are
+read from the link only while somebody waits for one. Credit keeps at most ``credit`` batches in memory here: one is
+granted for each that is handed on or thrown away.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError as ParseError
+
+from ha_canal.client.delivery import Delivery, delivery
+from ha_canal.errors import DecodeError
 from ha_canal.protos import canal_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ha_canal.client.link import Link
+
+_BATCH_TAG = 0x12
+"""The first byte of a reply that holds a batch."""
 
 
 class Flow:
@@ -23,7 +31,7 @@ class Flow:
     def __init__(self, link: Link, opening: pb.StreamRequest.Open) -> None:
         self.link = link
         self.acked = 0
-        self._batches: deque[pb.Messages] = deque()
+        self._batches: deque[Delivery] = deque()
         self._parts: list[bytes] = []
         self._open = False
         self._rollbacks = 0  # asked for and not answered: what comes meanwhile was taken back
@@ -41,13 +49,20 @@ class Flow:
                 return done()
         return True
 
-    def _take(self, reply: pb.StreamReply) -> None:
+    def _take(self, raw: bytes) -> None:
+        start = batch_start(raw)
+        if start:
+            self._take_batch(delivery(raw, start))
+        else:
+            self._take_parsed(_parsed(raw))
+
+    def _take_parsed(self, reply: pb.StreamReply) -> None:
         match reply.WhichOneof("reply"):
             case "opened":
                 self._open = True
                 self.link.opened(reply.opened)
             case "batch":
-                self._take_batch(reply.batch)
+                self._take_batch(delivery(reply.batch.SerializeToString()))
             case "part":
                 self._take_part(reply.part)
             case "acked":
@@ -62,9 +77,9 @@ class Flow:
         if part.last:
             whole = b"".join(self._parts)
             self._parts.clear()
-            self._take_batch(pb.Messages.FromString(whole))
+            self._take_batch(delivery(whole))
 
-    def _take_batch(self, batch: pb.Messages) -> None:
+    def _take_batch(self, batch: Delivery) -> None:
         if self._rollbacks:
             self._grant()
         else:
@@ -83,7 +98,7 @@ class Flow:
         """Whether all rollbacks asked for are done."""
         return not self._rollbacks
 
-    def next_batch(self) -> pb.Messages:
+    def next_batch(self) -> Delivery:
         """Return the oldest batch that waits here."""
         batch = self._batches.popleft()
         self._grant()
@@ -113,3 +128,25 @@ class Flow:
 
     def cut(self) -> None:
         self._stream.cut()
+
+
+def batch_start(raw: bytes) -> int:
+    """Return where the ``Messages`` starts which a serialized ``StreamReply`` holds and ends with; 0: it is another."""
+    if not raw or raw[0] != _BATCH_TAG:
+        return 0
+    size = 0
+    for place in range(1, min(len(raw), 11)):
+        size |= (raw[place] & 0x7F) << 7 * (place - 1)
+        if raw[place] < 0x80:
+            return place + 1 if size == len(raw) - place - 1 else 0
+    return 0
+
+
+def _parsed(raw: bytes) -> pb.StreamReply:
+    try:
+        return pb.StreamReply.FromString(raw)
+    except ParseError as wrong:
+        raise DecodeError(
+            f"a reply of {len(raw)} bytes cannot be read ({wrong}): it was damaged on its way, or its node speaks "
+            "another protocol; look at the versions of both"
+        ) from None

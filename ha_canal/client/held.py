@@ -14,7 +14,7 @@ from ha_canal.client.batch import Batch, Owner
 from ha_canal.errors import NotOldestError, StaleEpochError, UnknownBatchError
 
 if TYPE_CHECKING:
-    from ha_canal.protos.canal_pb2 import Messages
+    from ha_canal.client.delivery import Delivery
 
 
 class Held:
@@ -38,9 +38,9 @@ class Held:
         self.settle(durable=False)
         self.begin(self.filter)
 
-    def hand(self, owner: Owner, message: Messages) -> Batch:
+    def hand(self, owner: Owner, delivery: Delivery) -> Batch:
         self._last_id += 1
-        batch = Batch(owner, self._last_id, message)
+        batch = Batch(owner, self._last_id, delivery)
         self._held.append(batch)
         return batch
 

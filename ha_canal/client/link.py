@@ -2,7 +2,7 @@
 
 Blocking calls run on the caller's thread and can be ended from another one with `Link.cancel`. The stream has one
 thread that does nothing but read, so that a silent node is noticed: who waits for a reply counts the seconds since
-the last sign of life.
+the last sign of life. What may hold a batch stays the bytes that it came as.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 import grpc
 
+from ha_canal.client.delivery import Delivery, delivery
 from ha_canal.client.faults import error_of
 from ha_canal.errors import CanalError, LinkError
 from ha_canal.protos import canal_pb2 as pb
@@ -32,6 +33,7 @@ _ANSWER_S = 10.0
 _TRANSFER_S = 290.0
 """How much longer a batch of one large row may be on its way; that a node does not answer pings shows much earlier."""
 _CLOSE_S = 3.0
+_SERVICE = "/ha_canal.protocol.Canal/"
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -55,6 +57,9 @@ class Link:
         self.filter = ""
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub = CanalStub(self._channel)
+        self._get: grpc.UnaryUnaryMultiCallable[pb.GetRequest, bytes] = self._channel.unary_unary(
+            _SERVICE + "Get", request_serializer=pb.GetRequest.SerializeToString, response_deserializer=bytes
+        )
         self._cancel: Callable[[], object] | None = None
 
     def subscribe(self, request: pb.SubscribeRequest) -> None:
@@ -65,7 +70,7 @@ class Link:
     def opened(self, reply: pb.SubscribeReply) -> None:
         self.lease, self.filter = reply.lease, reply.filter
 
-    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> pb.Messages | None:
+    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Delivery | None:
         """Return the next batch, or None when none came within ``timeout_s``."""
         request = pb.GetRequest(
             instance=self.instance,
@@ -75,8 +80,8 @@ class Link:
             batch_bytes=batch_bytes,
             timeout_s=timeout_s,
         )
-        reply = self._ask(self._stub.Get, request, timeout_s + _TRANSFER_S)
-        return reply if reply.batch_id != -1 else None
+        batch = delivery(self._ask(self._get, request, timeout_s + _TRANSFER_S))
+        return batch if batch.batch_id != -1 else None
 
     def ack(self, batch_id: int, epoch: int) -> None:
         """Return when the ack is durable."""
@@ -114,7 +119,7 @@ class Link:
         return None
 
     def stream(self, opening: pb.StreamRequest.Open) -> StreamLink:
-        return StreamLink(self, self._stub, opening)
+        return StreamLink(self, self._channel, opening)
 
     def cancel(self) -> None:
         """End the plain call in progress; from any thread."""
@@ -148,14 +153,17 @@ class Link:
 class StreamLink:
     """The open stream. All but `wake` is for the thread that made it."""
 
-    def __init__(self, link: Link, stub: CanalStub, opening: pb.StreamRequest.Open) -> None:
+    def __init__(self, link: Link, channel: grpc.Channel, opening: pb.StreamRequest.Open) -> None:
         self._link = link
-        self._inbox: queue.SimpleQueue[pb.StreamReply | CanalError | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[bytes | CanalError | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[pb.StreamRequest | None] = queue.SimpleQueue()
         self._outbox.put(pb.StreamRequest(open=opening))
         self._last_sign = time.monotonic()
         self._silent_s = _FIRST_SIGN_S
-        self._call = stub.Stream(iter(self._outbox.get, None))
+        stream: grpc.StreamStreamMultiCallable[pb.StreamRequest, bytes] = channel.stream_stream(
+            _SERVICE + "Stream", request_serializer=pb.StreamRequest.SerializeToString, response_deserializer=bytes
+        )
+        self._call = stream(iter(self._outbox.get, None))
         self._cancel = cast("Callable[[], object]", self._call.cancel)
         self._reader = threading.Thread(target=self._read, name=f"ha_canal stream from {link.address}", daemon=True)
         self._reader.start()
@@ -168,8 +176,8 @@ class StreamLink:
         """Let a waiting `receive` return None at once; from any thread."""
         self._inbox.put(None)
 
-    def receive(self, timeout_s: float | None = None) -> pb.StreamReply | None:
-        """Return the next reply, or None after ``timeout_s`` or `wake`. Raises what the stream ended with."""
+    def receive(self, timeout_s: float | None = None) -> bytes | None:
+        """Return the next serialized reply, None after ``timeout_s`` or `wake`. Raises what the stream ended with."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             now = time.monotonic()

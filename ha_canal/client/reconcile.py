@@ -16,7 +16,8 @@ from ha_canal.model.position import file_sequence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ha_canal.protos.canal_pb2 import Messages, Place
+    from ha_canal.client.delivery import Delivery
+    from ha_canal.protos.canal_pb2 import Place
 
 _WAIT_S = 1.0
 
@@ -24,7 +25,7 @@ _WAIT_S = 1.0
 class Node(Protocol):
     """The plain calls that this needs, under a lease that was just taken: nothing is in flight."""
 
-    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Messages | None: ...
+    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Delivery | None: ...
     def ack(self, batch_id: int, epoch: int) -> None: ...
     def rollback(self, batch_id: int, epoch: int) -> None: ...
     def cursor(self) -> Place | None: ...

@@ -24,30 +24,41 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any] | list[Any] | bool
 Value = None | int | float | str | bytes | Decimal | date | datetime | timedelta | frozenset[str] | Json
 """What a row holds; lists, dicts and bools come from JSON (and VECTOR) columns only."""
 
 Convert = Callable[[str], Value]
+Family = Literal[
+    "integer", "decimal", "float", "bytes", "date", "datetime", "timestamp", "time", "json", "set", "text"
+]  # fmt: skip
+"""Types whose texts become values in the same way."""
 
+_UNFIT = (ValueError, ArithmeticError, RecursionError)
+"""What converters raise for texts that are no such value: decimal and timedelta have errors of their own."""
 _NAME = re.compile(r"[a-z]\w*", re.ASCII)
 _TIME = re.compile(r"(-?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?", re.ASCII)
 
 
 @lru_cache(maxsize=4096)
-def converter(mysql_type: str) -> Convert:
-    """Return what makes values of texts of the DDL type ``mysql_type``, such as ``int(11) unsigned``."""
+def family(mysql_type: str) -> Family:
+    """Return the family of the DDL type ``mysql_type``, such as ``int(11) unsigned``."""
     name = _NAME.match(mysql_type.strip().lower())
-    return _CONVERTERS.get(name[0], str) if name else str
+    return _FAMILIES.get(name[0], "text") if name else "text"
+
+
+def converter(mysql_type: str) -> Convert:
+    """Return what makes values of texts of the DDL type ``mysql_type``. What it returns raises nothing."""
+    return CONVERTERS[family(mysql_type)]
 
 
 def _or_text(convert: Convert) -> Convert:
     def converted(text: str) -> Value:
         try:
             return convert(text)
-        except ValueError:
+        except _UNFIT:
             return text
 
     return converted
@@ -88,16 +99,29 @@ _GEOMETRIES = (
     "geometrycollection",
     "geomcollection",
 )
-_CONVERTERS: dict[str, Convert] = {
-    **dict.fromkeys(_INTEGERS, _or_text(int)),
-    **dict.fromkeys(("decimal", "numeric"), _or_text(Decimal)),
-    **dict.fromkeys(("float", "double"), _or_text(float)),
-    **dict.fromkeys((*_BLOBS, *_GEOMETRIES), _or_text(_bytes)),
+_FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(_INTEGERS, "integer"),
+    **dict.fromkeys(("decimal", "numeric"), "decimal"),
+    **dict.fromkeys(("float", "double"), "float"),
+    **dict.fromkeys((*_BLOBS, *_GEOMETRIES), "bytes"),
+    "date": "date",
+    "datetime": "datetime",
+    "timestamp": "timestamp",
+    "time": "time",
+    "json": "json",
+    "vector": "json",
+    "set": "set",
+}
+CONVERTERS: dict[Family, Convert] = {
+    "integer": _or_text(int),
+    "decimal": _or_text(Decimal),
+    "float": _or_text(float),
+    "bytes": _or_text(_bytes),
     "date": _or_text(date.fromisoformat),
     "datetime": _or_text(datetime.fromisoformat),
     "timestamp": _or_text(_timestamp),
     "time": _or_text(_time),
     "json": _or_text(json.loads),
-    "vector": _or_text(json.loads),
     "set": _set,
+    "text": str,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ha_canal.client.batch import Batch
+from ha_canal.client.delivery import PureDelivery
 from ha_canal.client.held import Held
 from ha_canal.errors import NotOldestError, StaleEpochError, UnknownBatchError
 from ha_canal.protos.canal_pb2 import Messages
@@ -20,7 +21,7 @@ class Nobody:
 def held_with(count: int) -> Held:
     held = Held()
     for number in range(count):
-        held.hand(Nobody(), Messages(batch_id=100 + number))
+        held.hand(Nobody(), PureDelivery(Messages(batch_id=100 + number)))
     return held
 
 
@@ -47,7 +48,7 @@ def test_after_a_new_beginning_old_batches_are_gone_and_ids_go_on() -> None:
     with pytest.raises(StaleEpochError, match="its changes come again"):
         held.take_ack(2)
     assert [batch.batch_id for batch in held.unanswered] == [1]
-    assert held.hand(Nobody(), Messages(batch_id=1)).batch_id == 3
+    assert held.hand(Nobody(), PureDelivery(Messages(batch_id=1))).batch_id == 3
 
 
 @pytest.mark.parametrize("durable", [True, False])

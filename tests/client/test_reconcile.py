@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ha_canal.client.delivery import Delivery, PureDelivery
 from ha_canal.client.reconcile import acknowledge_again, covers
 from ha_canal.protos.canal_pb2 import Messages, Place
 from ha_canal.protos.entry_pb2 import ROWDATA, TRANSACTIONEND, Entry, Header
@@ -27,7 +28,7 @@ class NextLeader:
         self._ends: dict[int, int] = {}
         self.durable = cursor
 
-    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Messages | None:
+    def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Delivery | None:
         size = min(batch_size, self._cuts.pop(0) if self._cuts else batch_size)
         taken = self._events[self._given : self._given + size]
         if not taken:
@@ -35,7 +36,7 @@ class NextLeader:
         self._given += len(taken)
         self._last_id += 1
         self._ends[self._last_id] = self._given
-        return Messages(batch_id=self._last_id, messages=[entry(event_id) for event_id in taken])
+        return PureDelivery(Messages(batch_id=self._last_id, messages=[entry(event_id) for event_id in taken]))
 
     def ack(self, batch_id: int, epoch: int) -> None:
         self.durable = self._ends[batch_id]

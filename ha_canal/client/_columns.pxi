@@ -1,0 +1,247 @@
+# What is the same in many rows, kept from batch to batch: the constant parts of columns, the names of rows.
+
+cdef enum:
+    VALUE = 0x42  # the tag of a column's value
+    VARIANTS = 4  # of one column at one place: updated or not, NULL or not
+
+cdef struct Cell:  # a column of the row that is being read
+    PyObject* plan  # borrowed from Tables.plans
+    Text text
+    PyObject* value  # borrowed from the row's tuple; NULL: none was made
+
+
+@cython.final
+cdef class ColumnPlan:
+    """The bytes of a ``Column`` before and behind its value field, and what they say."""
+
+    cdef bytes head, tail
+    cdef Text before, behind
+    cdef str name
+    cdef int kind
+    cdef bint is_key, updated, is_null
+    cdef object convert
+    cdef object last
+    cdef Py_ssize_t last_size
+    cdef char[32] last_text
+
+
+cdef inline bint fits(ColumnPlan plan, Text column, Text* value) noexcept:
+    """Whether ``column`` is the plan's constant parts with one value field, or nothing, between them."""
+    cdef Py_ssize_t between = column.size - plan.before.size - plan.behind.size
+    cdef Bytes at = column.data + plan.before.size
+    cdef Bytes end = at + between
+    if (
+        between < 0
+        or memcmp(column.data, plan.before.data, plan.before.size) != 0
+        or memcmp(end, plan.behind.data, plan.behind.size) != 0
+    ):
+        return False
+    if between == 0:
+        value.data = at
+        value.size = 0
+        return True
+    return at[0] == VALUE and read_text(at + 1, end, value) == end
+
+
+cdef ColumnPlan plan_of(Text column, Py_ssize_t head_size, Py_ssize_t tail_size):
+    """Read a column, its fields in any order. Raises UnusualError, UnicodeDecodeError."""
+    cdef ColumnPlan plan = ColumnPlan.__new__(ColumnPlan)
+    cdef Bytes at = column.data
+    cdef Bytes end = at + column.size
+    cdef Field field
+    cdef str mysql_type = ""
+    plan.name = ""
+    while at < end:
+        at = read_field(at, end, &field)
+        if at == NULL:
+            raise UnusualError
+        if field.tag == 0x1A:
+            plan.name = str_of(field.text)
+        elif field.tag == 0x20:
+            plan.is_key = field.number != 0
+        elif field.tag == 0x28:
+            plan.updated = field.number != 0
+        elif field.tag == 0x30:
+            plan.is_null = field.number != 0
+        elif field.tag == 0x3A:
+            check_pair(field.text)
+        elif field.tag == 0x52:
+            mysql_type = str_of(field.text)
+    plan.head = column.data[:head_size]
+    plan.tail = (column.data + column.size - tail_size)[:tail_size]
+    plan.before.data, plan.before.size = <Bytes>PyBytes_AS_STRING(plan.head), head_size
+    plan.behind.data, plan.behind.size = <Bytes>PyBytes_AS_STRING(plan.tail), tail_size
+    family = family_of(mysql_type)
+    plan.kind = KIND_OF.get(family, OTHER)
+    plan.convert = CONVERTERS[family]
+    plan.last_size = -1
+    return plan
+
+
+cdef int constant_parts(Text column, Py_ssize_t* head_size, Py_ssize_t* tail_size) except -1:
+    """Find what stands before and behind the value field; the whole column is the head where there is none."""
+    cdef Bytes at = column.data
+    cdef Bytes end = at + column.size
+    cdef Bytes start
+    cdef Field field
+    head_size[0] = -1
+    while at < end:
+        start = at
+        at = read_field(at, end, &field)
+        if at == NULL:
+            raise UnusualError
+        if field.tag == VALUE:
+            if head_size[0] >= 0 or start[0] != VALUE:
+                raise UnusualError  # two values, or a tag that is longer than it needs to be
+            head_size[0] = start - column.data
+            tail_size[0] = end - at
+    if head_size[0] < 0:
+        head_size[0], tail_size[0] = column.size, 0
+    return 0
+
+
+@cython.final
+cdef class Layout:
+    """The names of a row, in order."""
+
+    cdef tuple names
+    cdef dict places
+    cdef tuple changed, key  # of the row before: mostly the next one's too
+
+
+@cython.final
+cdef class Image:
+    """The before or the after image of the row that is being read, and what the last ones looked like."""
+
+    cdef PyObject** slots  # VARIANTS plans for each place, borrowed from Tables.plans; NULL: none yet
+    cdef Cell* cells
+    cdef Py_ssize_t room, count
+    cdef Layout layout
+
+    def __dealloc__(self):
+        free(self.slots)
+        free(self.cells)
+
+    cdef int grow(self) except -1:
+        cdef Py_ssize_t room = self.room * 2 if self.room else 16
+        cdef void* slots = realloc(self.slots, room * VARIANTS * sizeof(PyObject*))
+        if slots != NULL:
+            self.slots = <PyObject**>slots
+        cdef void* cells = realloc(self.cells, room * sizeof(Cell))
+        if cells != NULL:
+            self.cells = <Cell*>cells
+        if slots == NULL or cells == NULL:
+            raise MemoryError
+        memset(self.slots + self.room * VARIANTS, 0, (room - self.room) * VARIANTS * sizeof(PyObject*))
+        self.room = room
+        return 0
+
+
+@cython.final
+cdef class Table:
+    cdef bytes key
+    cdef str schema, name
+    cdef dict layouts
+    cdef Image before, after
+
+
+@cython.final
+cdef class Tables:
+    """All that is kept. ``size`` counts its bytes, about: `Reader` begins anew when they are too many."""
+
+    cdef dict plans, tables, names
+    cdef Table last
+    cdef Py_ssize_t size
+
+    def __cinit__(self):
+        self.plans = {}
+        self.tables = {}
+        self.names = {}
+
+    cdef Table table(self, Text schema, Text name):
+        cdef Table table = self.last
+        cdef Py_ssize_t size = schema.size + 1 + name.size
+        cdef const char* kept
+        if table is not None and len(table.key) == size:
+            kept = PyBytes_AS_STRING(table.key)
+            if (
+                memcmp(kept, schema.data, schema.size) == 0
+                and kept[schema.size] == 0
+                and memcmp(kept + schema.size + 1, name.data, name.size) == 0
+            ):
+                return table
+        cdef bytes key = schema.data[:schema.size] + b"\0" + name.data[:name.size]
+        table = self.tables.get(key)
+        if table is None:
+            table = Table.__new__(Table)
+            table.key = key
+            table.schema, table.name = str_of(schema), str_of(name)
+            if key.count(b"\0") != 1:
+                raise UnusualError
+            table.layouts = {}
+            table.before, table.after = Image.__new__(Image), Image.__new__(Image)
+            self.tables[key] = table
+            self.size += 1000 + 4 * size
+        self.last = table
+        return table
+
+    cdef ColumnPlan plan(self, Text column):
+        cdef Py_ssize_t head_size, tail_size
+        constant_parts(column, &head_size, &tail_size)
+        cdef Bytes tail = column.data + column.size - tail_size
+        cdef tuple key = (column.data[:head_size], tail[:tail_size])
+        cdef ColumnPlan plan = self.plans.get(key)
+        if plan is None:
+            plan = plan_of(column, head_size, tail_size)
+            plan.name = self.names.setdefault(plan.name, plan.name)  # layouts compare names by identity
+            self.plans[key] = plan
+            self.size += 600 + 2 * (head_size + tail_size)
+        return plan
+
+    cdef int take(self, Image image, Text column) except -1:
+        """Add ``column`` to the image."""
+        cdef Py_ssize_t place = image.count
+        cdef int variant
+        if place == image.room:
+            image.grow()
+        cdef Cell* cell = &image.cells[place]
+        cdef PyObject** slots = &image.slots[place * VARIANTS]
+        image.count += 1
+        cell.value = NULL
+        for variant in range(VARIANTS):
+            if slots[variant] == NULL:
+                break
+            if fits(<ColumnPlan>slots[variant], column, &cell.text):
+                cell.plan = slots[variant]
+                return 0
+        cdef ColumnPlan plan = self.plan(column)
+        if not fits(plan, column, &cell.text):
+            raise UnusualError
+        memmove(slots + 1, slots, (VARIANTS - 1) * sizeof(PyObject*))
+        slots[0] = cell.plan = <PyObject*>plan
+        return 0
+
+    cdef Layout layout(self, Table table, Image image):
+        """Return the layout of the image's names. Raises UnusualError where a name comes twice."""
+        cdef Layout layout = image.layout
+        cdef Py_ssize_t place = 0
+        if layout is not None and PyTuple_GET_SIZE(layout.names) == image.count:
+            while place < image.count and <PyObject*>(<ColumnPlan>image.cells[place].plan).name == PyTuple_GET_ITEM(
+                layout.names, place
+            ):
+                place += 1
+            if place == image.count:
+                return layout
+        cdef tuple names = tuple([(<ColumnPlan>image.cells[place].plan).name for place in range(image.count)])
+        layout = table.layouts.get(names)
+        if layout is None:
+            layout = Layout.__new__(Layout)
+            layout.places = {name: place for place, name in enumerate(names)}
+            if len(layout.places) != len(names):
+                raise UnusualError
+            layout.names = names
+            layout.changed = layout.key = ()
+            table.layouts[names] = layout
+            self.size += 300 + 120 * image.count
+        image.layout = layout
+        return layout

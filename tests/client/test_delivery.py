@@ -1,0 +1,220 @@
+"""The compiled reader against its twin: the same changes, or the same error, whatever the bytes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ha_canal.client import delivery as room
+from ha_canal.client.change import Change, Row
+from ha_canal.client.delivery import Delivery, pure_delivery
+from ha_canal.compiled import PURE
+from ha_canal.errors import DecodeError
+from ha_canal.protos import entry_pb2 as pb
+from tests.client.made import batch_of, columns, entries
+from tests.client.test_change import NEW, OLD, entry
+from tests.client.wire import Nested, shuffled
+
+compiled = pytest.mark.skipif(not room.COMPILED, reason="nothing is compiled here")
+
+_PAIR = Nested({})
+_COLUMN = Nested({7: _PAIR})
+_ROW = Nested({1: _COLUMN, 2: _COLUMN, 3: _PAIR})
+_ENTRY = Nested({1: Nested({12: _PAIR}), 3: Nested({12: _ROW, 13: _PAIR})})
+_BATCH = Nested({2: _ENTRY, 52: Nested({})})
+
+
+def told(read: Delivery) -> object:
+    """Everything a delivery says, so that it can be compared: types too, and NaN with itself."""
+    head = (read.batch_id, read.epoch, read.partial_transaction, read.count, read.place, list(read.messages))
+    return head, [_told(change) for change in read.changes()]
+
+
+def _told(change: Change) -> object:
+    fields = [getattr(change, name) for name in Change.__slots__ if name not in ("before", "after")]
+    return repr(fields), [repr(list(row.items())) if row is not None else None for row in (change.before, change.after)]
+
+
+def outcome(raw: bytes, read: object) -> object:
+    assert callable(read)
+    try:
+        return told(read(raw))
+    except DecodeError as wrong:
+        return str(wrong)
+
+
+def agree(raw: bytes) -> None:
+    assert outcome(raw, room.delivery) == outcome(raw, pure_delivery)
+
+
+def test_the_extension_is_loaded_unless_the_twin_is_wanted() -> None:
+    if PURE:
+        assert not room.COMPILED
+    for wanted, said in (("1", "False"), ("", str(_is_built()))):
+        code = "from ha_canal.client.delivery import COMPILED; print(COMPILED)"
+        environment = {**os.environ, "HA_CANAL_PURE": wanted}
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert (ended.stdout.strip(), ended.stderr) == (said, "")
+
+
+def _is_built() -> bool:
+    return room.COMPILED or (PURE and "ha_canal.client._entries" in _found())
+
+
+def _found() -> list[str]:
+    from importlib.util import find_spec
+
+    return ["ha_canal.client._entries"] if find_spec("ha_canal.client._entries") else []
+
+
+@compiled
+@given(st.lists(entries(), max_size=4))
+def test_what_protobuf_writes(raw_entries: list[bytes]) -> None:
+    agree(batch_of(raw_entries))
+
+
+@compiled
+@given(st.data())
+def test_columns_of_all_types(data: st.DataObject) -> None:
+    """Many rows of one layout: what is kept from the rows before must not show in the next ones."""
+    name = data.draw(st.sampled_from(["int(11)", "decimal(12,2)", "double", "date", "datetime(6)", "time(6)", "blob"]))
+    pairs = data.draw(st.lists(st.tuples(columns(0, name), columns(0, name)), min_size=1, max_size=20))
+    rows = [pb.RowData(beforeColumns=[old], afterColumns=[new]) for old, new in pairs]
+    agree(batch_of([entry(pb.UPDATE, *rows)]))
+
+
+@compiled
+@given(st.lists(entries(), max_size=3), st.integers(0, 2**32))
+def test_fields_in_any_order_and_unknown_ones(raw_entries: list[bytes], seed: int) -> None:
+    agree(shuffled(batch_of(raw_entries), random.Random(seed), _BATCH))
+
+
+@compiled
+@given(st.lists(entries(), min_size=1, max_size=3), st.data())
+def test_damage(raw_entries: list[bytes], data: st.DataObject) -> None:
+    raw = bytearray(batch_of(raw_entries))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        raw[place] = data.draw(st.integers(0, 255) | st.sampled_from([0, 0x7F, 0x80, 0xFF]))
+    agree(bytes(raw))
+
+
+@compiled
+@given(entries(), st.data())
+def test_truncation(raw_entry: bytes, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(raw_entry)))
+    agree(batch_of([raw_entry[:cut]]))
+    agree(batch_of([raw_entry])[: cut + 2])
+
+
+@compiled
+@given(st.lists(st.binary(max_size=60), max_size=3))
+@example([b"\x0a\x00\x0a\x00\x10\x02"])  # a header in two pieces
+def test_garbage(raw_entries: list[bytes]) -> None:
+    agree(batch_of(raw_entries))
+    agree(b"".join(raw_entries))
+
+
+@compiled
+def test_every_cut_of_a_batch() -> None:
+    raw = batch_of([entry(pb.UPDATE, pb.RowData(beforeColumns=OLD, afterColumns=NEW))])
+    for end in range(len(raw)):
+        agree(raw[:end])
+
+
+@compiled
+@pytest.mark.parametrize(
+    "row",
+    [
+        pb.RowData(afterColumns=[NEW[0], NEW[0]]),  # a name twice
+        pb.RowData(afterColumns=[pb.Column()]),
+        pb.RowData(afterColumns=[NEW[0]] * 3000 + [pb.Column(name=f"c{place}") for place in range(3000)]),
+        pb.RowData(afterColumns=[pb.Column(name=f"c{place}", mysqlType="int", value="1") for place in range(4000)]),
+        pb.RowData(beforeColumns=NEW, afterColumns=list(reversed(NEW))),
+    ],
+)
+def test_rows_of_odd_shapes(row: pb.RowData) -> None:
+    agree(batch_of([entry(kind, row, row) for kind in (pb.INSERT, pb.UPDATE, pb.DELETE, pb.QUERY)]))
+
+
+@compiled
+def test_tables_that_change_and_alternate() -> None:
+    """More tables, layouts and types than are remembered at one place."""
+    batch = []
+    for turn in range(300):
+        chosen = [
+            pb.Column(index=place, name=f"c{place}", mysqlType=("int", "text", "date")[(turn + place) % 3], value="1")
+            for place in range(turn % 7)
+        ]
+        batch.append(entry(pb.INSERT, pb.RowData(afterColumns=chosen)))
+    agree(batch_of(batch))
+
+
+@compiled
+def test_unchanged_values_are_shared_but_for_those_that_can_be_changed() -> None:
+    old = [*OLD, pb.Column(name="j", mysqlType="json", value="[1]")]
+    new = [*NEW, pb.Column(name="j", mysqlType="json", value="[1]")]
+    (change,) = room.delivery(batch_of([entry(pb.UPDATE, pb.RowData(beforeColumns=old, afterColumns=new))])).changes()
+    assert change.before is not None
+    assert change.after is not None
+    assert change.before["j"] == change.after["j"] == [1]
+    assert change.before["j"] is not change.after["j"]
+    assert (change.before["price"], change.after["price"]) == (Decimal("1.00"), Decimal("2.50"))
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_collection_is_left_as_it_was(collects: bool) -> None:
+    good = room.delivery(batch_of([entry(pb.INSERT, pb.RowData(afterColumns=NEW))]))
+    bad = room.delivery(batch_of([b"\xff"]))
+    was = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        good.changes()
+        assert gc.isenabled() is collects
+        with pytest.raises(DecodeError, match="entry 0 of a batch cannot be read"):
+            bad.changes()
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
+def test_changes_are_whole_python_objects() -> None:
+    raw = batch_of(
+        [entry(pb.INSERT, pb.RowData(afterColumns=[*NEW, pb.Column(name="j", mysqlType="json", value="[]")]))]
+    )
+    (change,) = room.delivery(raw).changes()
+    assert change == next(iter(pure_delivery(raw).changes()))
+    assert change.commit_time == datetime(2023, 11, 14, 22, 13, 20, 123_456, tzinfo=UTC)
+    assert isinstance(change.after, Row)
+    assert {**change.after} == {"id": 1, "price": Decimal("2.50"), "note": None, "j": []}
+    with pytest.raises(KeyError):
+        change.after["nothing"]
+    cycle = change.after["j"]
+    assert isinstance(cycle, list)
+    cycle.append(change)
+    assert gc.is_tracked(change)  # so that the cycle can be collected
+
+
+def test_threads_decode_at_the_same_time() -> None:
+    rows = [pb.RowData(afterColumns=[*NEW, pb.Column(name="j", mysqlType="json", value=f"[{n}]")]) for n in range(200)]
+    raw = batch_of([entry(pb.INSERT, *rows)])
+    wanted = pure_delivery(raw).changes()
+    same: list[bool] = []
+    threads = [threading.Thread(target=lambda: same.append(room.delivery(raw).changes() == wanted)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 8

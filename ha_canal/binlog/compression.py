@@ -10,12 +10,28 @@ import zlib
 
 import zstandard
 
-from ha_canal.binlog.events import HEADER_BYTES, Bytes, read_lenenc, take
+from ha_canal.binlog.events import HEADER_BYTES, Bytes, EventType, read_lenenc, take
+from ha_canal.binlog.rows_events import ROWS_SHAPES
 from ha_canal.errors import DecodeError
 
 _PIECE_BYTES = 256 * 1024
 _END_OF_FIELDS, _PAYLOAD_BYTES, _ALGORITHM, _PLAIN_BYTES = 0, 1, 2, 3
 _ZSTD, _NONE = 0, 255
+
+INSIDE_PAYLOADS = frozenset(
+    {
+        *ROWS_SHAPES,
+        EventType.QUERY,
+        EventType.TABLE_MAP,
+        EventType.XID,
+        EventType.XA_PREPARE,
+        EventType.ROWS_QUERY,
+        EventType.INTVAR,
+        EventType.RAND,
+        EventType.USER_VAR,
+    }
+)
+"""What a whole transaction is made of, behind its GTID event."""
 
 
 class TransactionPayload:

@@ -15,21 +15,21 @@ Who calls: `ha_canal.source`, and `ha-canal decode` through `ha_canal.binlog.fil
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ha_canal.binlog.chain import Chain
-from ha_canal.binlog.compression import TransactionPayload, inflate_block
+from ha_canal.binlog.compression import INSIDE_PAYLOADS, TransactionPayload, inflate_block
 from ha_canal.binlog.event_reader import HEADER, EventReader
 from ha_canal.binlog.events import (
     FLAG_IGNORABLE,
     HEADER_BYTES,
     Event,
     EventType,
-    parse_incident,
     type_name,
 )
 from ha_canal.binlog.gtid_events import parse_gtid, parse_gtid_tagged, parse_mariadb_gtid
+from ha_canal.binlog.other_events import OTHER_RULES, logged_as_statement
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.query import parse_query
 from ha_canal.binlog.rows_events import NO_TABLE, ROWS_SHAPES, parse_rows_header
@@ -37,6 +37,8 @@ from ha_canal.binlog.scan import scan_for
 from ha_canal.binlog.statement import StatementRole, classify
 from ha_canal.binlog.table_map import TableMap, parse_table_map
 from ha_canal.binlog.transactions import Transactions
+from ha_canal.binlog.xa import PreparedGroups, XaRows
+from ha_canal.binlog.xa_transactions import PreparedNeeded, XaTransactions
 from ha_canal.errors import ChainError, DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Item, Rows
 from ha_canal.model.run import Run
@@ -47,10 +49,6 @@ _MOST_PLANS = 20_000
 _SLICE_BYTES = 1024 * 1024
 """A call of `BinlogStream.next_items` ends with so many bytes of items: what is compressed may hold a thousand times as
 many as were fed."""
-_XA_ADVICE = (
-    "XA transactions are not supported, since their rows are logged before it is known whether they are committed; "
-    "start from a position behind it, and read the rows it changed from the tables"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +64,14 @@ class PlanNeeded:
     ddl_seen: int
 
 
-_NOTHING_FOR_US = (
-    EventType.INTVAR,
-    EventType.RAND,
-    EventType.USER_VAR,
-    EventType.IGNORABLE,
-    EventType.ROWS_QUERY,
-    EventType.PREVIOUS_GTIDS,
-    EventType.TRANSACTION_CONTEXT,
-    EventType.VIEW_CHANGE,
-    EventType.ANNOTATE_ROWS,
-    EventType.BINLOG_CHECKPOINT,
-    EventType.GTID_LIST,
-)
-_INSIDE_PAYLOADS = frozenset(
-    {
-        *ROWS_SHAPES,
-        EventType.QUERY,
-        EventType.TABLE_MAP,
-        EventType.XID,
-        EventType.ROWS_QUERY,
-        EventType.INTVAR,
-        EventType.RAND,
-        EventType.USER_VAR,
-    }
-)
-
-
 class BinlogStream:
     """One dump connection, from its first packet on; a new connection needs a new stream.
 
     ``file`` and ``offset`` are what was asked for (with ``by_gtid`` they may be ``""`` and 4: the server says where it
     starts). ``checksum`` says whether the server was told to send checksums; None finds out. It matters for events
-    that stand in no file; those in a file follow what their file says.
+    that stand in no file; those in a file follow what their file says. ``xa`` says what is done with the rows of XA
+    transactions: a stream that asks for them (`XaRows.ASK`) has its question in `prepared_needed`. ``prepared`` is
+    where it notes what is prepared.
     """
 
     def __init__(
@@ -109,11 +82,14 @@ class BinlogStream:
         server_uuid: str,
         by_gtid: bool = False,
         checksum: bool | None = None,
+        xa: XaRows = XaRows.HOLD,
+        prepared: PreparedGroups | None = None,
     ) -> None:
         self.last_event_timestamp_s = 0
         self._chain = Chain(file, offset, by_gtid=by_gtid)
         self._reader = EventReader(self._chain, checksum=checksum)
         self._transactions = Transactions(server_uuid)
+        self._xa = XaTransactions(self._transactions, prepared or PreparedGroups(), xa)
         self._payload: tuple[TransactionPayload, Event] | None = None
         self._plans: dict[bytes, RowPlan | None] = {}
         self._plan_of_table_id: dict[int, RowPlan | None] = {}
@@ -212,6 +188,24 @@ class BinlogStream:
         self._plans[needed.body_key] = plan
         self._plan_of_table_id[table_id] = plan
 
+    @property
+    def prepared(self) -> PreparedGroups:
+        """What is prepared and undecided, as far as this stream has seen."""
+        return self._xa.prepared
+
+    @property
+    def prepared_needed(self) -> PreparedNeeded | None:
+        """The question that `supply_prepared` answers; look here when `next_items` has nothing. None: feed more."""
+        return self._xa.needed
+
+    def supply_prepared(self, needed: PreparedNeeded, items: Sequence[Item]) -> None:
+        """Answer `prepared_needed`, in pieces if there is much: its items, from `Begin` to `Commit`, which ends it.
+
+        They are what another stream, with `XaRows.REPLAY`, made of the prepared group. Take the `next_items` between
+        the pieces.
+        """
+        self._xa.supply(needed, items)
+
     def _fill(self, max_items: int, most_ends: int) -> None:
         last = self._transactions.count + most_ends
         try:
@@ -237,6 +231,7 @@ class BinlogStream:
             and waiting.out_bytes < _SLICE_BYTES
             and waiting.count < last
             and self._needed is None
+            and self._xa.needed is None
         )
 
     def _next_event(self) -> Event | None:
@@ -270,16 +265,20 @@ class BinlogStream:
 
     def _mariadb_gtid(self, event: Event) -> None:
         found = parse_mariadb_gtid(event.body, event.server_id)
-        if found.prepared_xa:
-            raise DecodeError(_XA_ADVICE)
         self._not_done = found.not_done
         self._transactions.start_mariadb(event, self.file, found.gtid, standalone=found.standalone)
+        if found.prepared_xa:
+            self._xa.begun()
 
     def _xid(self, event: Event) -> None:
         self._end(event, int.from_bytes(event.body[:8], "little"))
 
     def _end(self, event: Event, xid: int = 0) -> None:
         self._transactions.commit(event, xid)
+        self._plan_of_table_id.clear()
+
+    def _xa_prepare(self, event: Event) -> None:
+        self._xa.end_of_prepare(event)
         self._plan_of_table_id.clear()
 
     def _query(self, event: Event) -> None:
@@ -302,12 +301,10 @@ class BinlogStream:
                 self._transactions.statement(event, self.file, query, found)
             case StatementRole.DDL | StatementRole.NOTHING:
                 self._transactions.end_if_single(event)
-            case StatementRole.XA if found.verb == "XA ROLLBACK":
-                self._end(event)
             case StatementRole.XA:
-                raise DecodeError(f"{found.verb}: {_XA_ADVICE}")
+                self._xa.statement(event, self.file, query, found.verb)
             case StatementRole.CHANGED_ROWS:
-                raise DecodeError(_as_statement(found.verb))
+                raise logged_as_statement(found.verb)
 
     # Rows.
 
@@ -371,28 +368,10 @@ class BinlogStream:
         timestamp_s, code, server_id, _, _, flags = HEADER.unpack_from(inner)
         self._inner_code = code
         self._inner_events += 1
-        if code not in _INSIDE_PAYLOADS:
+        if code not in INSIDE_PAYLOADS:
             raise DecodeError("it has no place in a compressed transaction")
         self.last_event_timestamp_s = timestamp_s or self.last_event_timestamp_s
         self._understand(Event(code, timestamp_s, server_id, flags, outer.offset, outer.length, inner[HEADER_BYTES:]))
-
-    # What stops the stream.
-
-    def _incident(self, event: Event) -> None:
-        raise DecodeError(
-            f"the source says that its binlog lacks changes ({parse_incident(event.body)}); "
-            "read the tables anew and start from a position behind it"
-        )
-
-    def _load_data(self, event: Event) -> None:
-        raise DecodeError(_as_statement("LOAD DATA"))
-
-    def _encryption(self, event: Event) -> None:
-        if not event.flags & FLAG_IGNORABLE:
-            raise DecodeError("the file is encrypted: read it through its server, which decrypts what it sends")
-
-    def _xa_prepare(self, event: Event) -> None:
-        raise DecodeError(_XA_ADVICE)
 
     def _make_rules(self) -> dict[int, Callable[[Event], None]]:
         rules: dict[int, Callable[[Event], None]] = {
@@ -405,21 +384,6 @@ class BinlogStream:
             EventType.GTID_TAGGED: self._gtid,
             EventType.MARIADB_GTID: self._mariadb_gtid,
             EventType.TRANSACTION_PAYLOAD: self._compressed_transaction,
-            EventType.INCIDENT: self._incident,
-            EventType.BEGIN_LOAD_QUERY: self._load_data,
-            EventType.EXECUTE_LOAD_QUERY: self._load_data,
-            EventType.START_ENCRYPTION: self._encryption,
             EventType.XA_PREPARE: self._xa_prepare,
         }
-        return rules | dict.fromkeys(ROWS_SHAPES, self._rows) | dict.fromkeys(_NOTHING_FOR_US, _pass)
-
-
-def _pass(event: Event) -> None:
-    """Accounted for, and nothing in it for us."""
-
-
-def _as_statement(verb: str) -> str:
-    return (
-        f"a {verb} was logged as a statement, without the rows it changed; set binlog_format = ROW for all sessions, "
-        "then start from a position behind it"
-    )
+        return rules | dict.fromkeys(ROWS_SHAPES, self._rows) | OTHER_RULES

@@ -12,15 +12,22 @@ a ``ROLLBACK TO`` a savepoint, behind rows that were undone: MariaDB 10.11 logs 
 group of their own, ended by ``COMMIT``). So items wait here until the end, which is on its way already, or until they
 are too many: then they flow, and a roll-back of what has left is an error. DDL flows at once, since tables that follow
 may need it, and a savepoint starts the waiting anew.
+
+**What is prepared** (XA) is no change yet: `prepare` makes of it a group for its owner to keep, and a `Commit` without
+changes. Of a group that is too large to wait here nothing but its place is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from ha_canal.binlog.events import Event
 from ha_canal.binlog.query import Query
 from ha_canal.binlog.statement import Classified
+from ha_canal.binlog.xa import PreparedGroup
 from ha_canal.errors import ChainError, DecodeError
-from ha_canal.model.change import Begin, Commit, Item, Statement, Transaction
+from ha_canal.model.change import Begin, Commit, Item, Rows, Statement, Transaction
 
 MOST_HELD_BYTES = 4 * 1024 * 1024
 """What waits for the end of its transaction, as `Item.size_bytes` counts; a larger transaction flows."""
@@ -33,9 +40,11 @@ class Transactions:
         "_begin",
         "_begin_due",
         "_begun",
+        "_dropped",
         "_held",
         "_held_bytes",
         "_left",
+        "_prepares",
         "_savepoints",
         "_server_uuid",
         "_standalone",
@@ -62,6 +71,8 @@ class Transactions:
         self._held: list[Item] | None = None
         self._held_bytes = 0
         self._left = False
+        self._prepares = False
+        self._dropped = False
         self._savepoints: dict[str, int] = {}
 
     def start(self, event: Event, file: str, gtid: str, commit_timestamp_us: int = 0) -> None:
@@ -79,6 +90,7 @@ class Transactions:
         self._held = []
         self._held_bytes = 0
         self._left = False
+        self._prepares = self._dropped = False
         self._savepoints.clear()
 
     def start_mariadb(self, event: Event, file: str, gtid: str, *, standalone: bool) -> None:
@@ -96,6 +108,20 @@ class Transactions:
         self._begin = event
         self._thread_id = thread_id
 
+    def will_prepare(self) -> None:
+        """The open transaction will end in ``XA PREPARE``."""
+        self._prepares = True
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the open transaction, which will be prepared, was too large to wait."""
+        return self._dropped
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether the open transaction has used an ordinal."""
+        return self._used > 0
+
     def rows_ordinal(self) -> int:
         """Number the next rows event."""
         if self.transaction is None or not self._begun:
@@ -112,6 +138,8 @@ class Transactions:
 
     def put(self, item: Item) -> None:
         """Take an item of the open transaction."""
+        if self._dropped:
+            return
         if self._held is None:
             self.items.append(item)
             self.out_bytes += item.size_bytes
@@ -119,7 +147,11 @@ class Transactions:
         self._held.append(item)
         self._held_bytes += item.size_bytes
         if self._held_bytes > MOST_HELD_BYTES:
-            self._let_go()
+            self._drop() if self._prepares else self._let_go()
+
+    def _drop(self) -> None:
+        self._held, self._held_bytes = [], 0
+        self._dropped = True
 
     def _let_go(self) -> None:
         if self._held is not None:
@@ -152,7 +184,8 @@ class Transactions:
                     found.table,
                 )
             )
-        self._let_go()
+        if not self._prepares:
+            self._let_go()
         self.end_if_single(event)
 
     def savepoint(self, name: str) -> None:
@@ -180,6 +213,42 @@ class Transactions:
             raise DecodeError(_undone("whole"))
         self._held = []
         self._begin_due = True
+        self.commit(event)
+
+    def prepare(self, event: Event) -> PreparedGroup:
+        """The end of a prepared transaction: nothing of it happens here."""
+        if self.transaction is None or self._held is None:
+            raise ChainError("the end of a prepared transaction came without its start")
+        items = None if self._dropped else tuple(self._held)
+        group = PreparedGroup(self.transaction, self._used, items, self._held_bytes)
+        self._held, self._used = [], 0
+        self._begin_due = True
+        self.commit(event)
+        return group
+
+    def replay(self, event: Event, items: Iterable[Item]) -> None:
+        """Take changes that were prepared before as those of the open transaction; ``event`` commits them.
+
+        Their own `Commit`, where it comes, is the end.
+        """
+        transaction = self.transaction
+        if transaction is None:
+            raise ChainError("the commit of a prepared transaction came without its start")
+        self._dropped = False
+        self._let_go()
+        for item in items:
+            match item:
+                case Begin():
+                    self._begin_due = False
+                    self.put(Begin(transaction, event.offset, event.length, item.thread_id))
+                case Rows() | Statement():
+                    self.put(replace(item, transaction=transaction, offset=event.offset, event_length=event.length))
+                case Commit():
+                    self.commit_prepared(event, item.count)
+
+    def commit_prepared(self, event: Event, count: int) -> None:
+        """The end of a transaction whose ``count`` ordinals were used where it was prepared."""
+        self._used = count
         self.commit(event)
 
     def end_if_single(self, event: Event) -> None:

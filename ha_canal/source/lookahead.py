@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.xa import XaRows
 from ha_canal.config import SourceSection
 from ha_canal.model.change import Item, Statement
 from ha_canal.model.position import Position
@@ -40,7 +41,7 @@ class Lookahead:
 
     def __init__(self, source: SourceSection, *, not_server_id: int) -> None:
         self._source = source
-        self._server_id = _other_id(not_server_id)
+        self._server_id = other_server_id(not_server_id)
         self._replica_uuid = uuid.uuid4()
         self._progress: Progress | None = None
         self._is_local = False
@@ -77,7 +78,11 @@ class Lookahead:
     async def _read_on(self, progress: Progress, end: Position, info: ServerInfo) -> None:
         start = self._dump_start(progress)
         stream = BinlogStream(
-            file=start.file, offset=start.offset, server_uuid=info.server_uuid, by_gtid=by_gtid(info, start)
+            file=start.file,
+            offset=start.offset,
+            server_uuid=info.server_uuid,
+            by_gtid=by_gtid(info, start),
+            xa=XaRows.DROP,
         )
         async with dump(
             self._source,
@@ -124,7 +129,7 @@ class Lookahead:
                     self._found.append(ddl)
 
 
-def _other_id(server_id: int) -> int:
+def other_server_id(server_id: int) -> int:
     """Return a replica id that is most probably nobody's, and surely not this one."""
     found = 0x80000000 | secrets.randbits(31)
     return found if found != server_id else found ^ 1

@@ -8,21 +8,24 @@ shows it and decides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ha_canal.binlog.columns import compile_plan
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
 from ha_canal.binlog.table_map import TableMap
+from ha_canal.binlog.xa import XaRows
+from ha_canal.binlog.xa_transactions import PreparedNeeded
 from ha_canal.config import SourceSection
 from ha_canal.errors import SchemaMismatchError, SourceChangedError
-from ha_canal.model.change import Item, Statement
+from ha_canal.model.change import Item, Statement, Transaction
 from ha_canal.model.position import Position
 from ha_canal.model.table import RowPlan
 from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
@@ -30,6 +33,7 @@ from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
 from ha_canal.schema.catalog import Catalog, Known, check_unchanged
 from ha_canal.source.lookahead import Lookahead
 from ha_canal.source.position import is_same_server
+from ha_canal.source.prepared import PreparedRows
 from ha_canal.source.progress import Progress
 from ha_canal.source.refusal import explain_server_error
 
@@ -112,6 +116,7 @@ class Reader:
                 offset=start.offset,
                 server_uuid=info.server_uuid,
                 by_gtid=by_gtid(info, start),
+                xa=XaRows.ASK,
             )
             try:
                 await self._pump(stream, socket, db, info)
@@ -152,6 +157,8 @@ class Reader:
             match stream.next_items():
                 case PlanNeeded() as needed:
                     stream.supply_plan(needed, await self._plan(needed, stream, db, info))
+                case [] if stream.prepared_needed is not None:
+                    await self._deliver_prepared(stream.prepared_needed, stream, db, info)
                 case []:
                     self._caught_up = True
                     chunk = await socket.receive()
@@ -161,6 +168,23 @@ class Reader:
                 case items:
                     await self._hand_on(items)
                     await asyncio.sleep(0)  # nor does a compressed transaction, of which more is here already
+
+    async def _deliver_prepared(
+        self, needed: PreparedNeeded, stream: BinlogStream, db: Session, info: ServerInfo
+    ) -> None:
+        """Hand on the rows that an XA transaction prepared, now that it is committed."""
+        rows = PreparedRows(self._source, not_server_id=self._identity.server_id)
+
+        async def plan(question: PlanNeeded, there: BinlogStream, group: Transaction) -> RowPlan | None:
+            return await self._plan(question, there, db, info, group)
+
+        pieces = rows.items(needed, stream.prepared, db=db, info=info, plan=plan)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                stream.supply_prepared(needed, piece)
+                while stream.prepared_needed is needed and (items := stream.next_items()):
+                    assert not isinstance(items, PlanNeeded)  # it reads no further before all is supplied
+                    await self._hand_on(items)
 
     async def _hand_on(self, items: Sequence[Item]) -> None:
         fresh = self.progress.fresh(items)
@@ -172,7 +196,10 @@ class Reader:
         self.progress.advance(fresh)
         await self._put(self._screen.pass_items(fresh))
 
-    async def _plan(self, needed: PlanNeeded, stream: BinlogStream, db: Session, info: ServerInfo) -> RowPlan | None:
+    async def _plan(
+        self, needed: PlanNeeded, stream: BinlogStream, db: Session, info: ServerInfo, group: Transaction | None = None
+    ) -> RowPlan | None:
+        """Return how rows of the table are read, or None. ``group``: they are in this one, which is read again."""
         table_map = needed.table_map
         if not self._tables.wants(table_map.schema, table_map.table):
             return None
@@ -182,21 +209,24 @@ class Reader:
         here = Position(stream.file, stream.offset)
         try:
             if known is not None and not table_map.has_names:
-                await self._prove_names(table_map, known, here, info)
+                await self._prove_names(table_map, known, here, info, group)
             return compile_plan(table_map, known.version if known else None)
         except SchemaMismatchError as error:
             raise error.at(here.file, here.offset) from None
 
-    async def _prove_names(self, table_map: TableMap, known: Known, here: Position, info: ServerInfo) -> None:
+    async def _prove_names(
+        self, table_map: TableMap, known: Known, here: Position, info: ServerInfo, group: Transaction | None
+    ) -> None:
         """Raise SchemaMismatchError unless the names are right from ``here`` on, up to when they were asked for."""
         asked_at = known.asked_at
         if here.order >= asked_at.order:
             return
-        ahead = await self._lookahead.ddl_before(
-            asked_at,
-            here=here,
-            boundary=self.progress.position,
-            boundary_is_local=self.progress.transactions > self._transactions_elsewhere,
-            info=info,
+        lookahead, boundary = self._lookahead, self.progress.position
+        is_local = self.progress.transactions > self._transactions_elsewhere
+        if group is not None:  # it lies behind what the look-ahead of reading has passed
+            lookahead = Lookahead(self._source, not_server_id=self._identity.server_id)
+            boundary, is_local = replace(boundary, file=group.file, offset=group.start_offset), True
+        ahead = await lookahead.ddl_before(
+            asked_at, here=here, boundary=boundary, boundary_is_local=is_local, info=info
         )
         check_unchanged(table_map.schema, table_map.table, here=here, asked_at=asked_at, ahead=ahead)

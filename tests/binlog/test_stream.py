@@ -243,14 +243,8 @@ def test_a_file_that_ends_inside_a_transaction_stops_the_stream() -> None:
     assert isinstance(error_of(stream, writer.rotate("mysql-bin.000002")), ChainError)
 
 
-def _xa_in_mariadb(writer: Writer) -> bytes:
-    return writer.event(EventType.MARIADB_GTID, struct.pack("<QIB", 5, 0, 64) + b"\1\0\0\0\1\0a")
-
-
 STOPS: list[tuple[str, Callable[[Writer], bytes]]] = [
-    ("XA START", lambda w: w.gtid(1) + w.query("XA START X'61',X'',1")),
     ("XA COMMIT", lambda w: w.gtid(1) + w.query("XA COMMIT X'61',X'',1")),
-    ("XA transactions", _xa_in_mariadb),
     ("binlog_format", lambda w: w.gtid(1) + w.query("BEGIN") + w.query("/* c */ INSERT INTO a VALUES ('secret')")),
     ("binlog_format", lambda w: w.event(EventType.EXECUTE_LOAD_QUERY, bytes(26))),
     ("lacks changes", lambda w: w.event(EventType.INCIDENT, b"\1\0\x04lost")),

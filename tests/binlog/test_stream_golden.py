@@ -17,9 +17,18 @@ from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream, PlanNeeded
 from ha_canal.errors import DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Begin, Commit, Rows, Statement
-from tests.binlog.streams import CAPTURED, Writer, captured, describe, drain, new_stream, plan_for, read_all
+from tests.binlog.streams import (
+    CAPTURED,
+    captured,
+    captured_from,
+    describe,
+    drain,
+    new_stream,
+    plan_for,
+    read_all,
+)
 
-NAMES = ("mariadb", "mysql")
+NAMES = ("mariadb", "mariadb_xa", "mysql", "mysql_xa")
 BYTES = {name: b"".join(captured(name)) for name in NAMES}
 EXPECTED = {name: (CAPTURED / f"{name}.items").read_text().splitlines() for name in NAMES}
 
@@ -97,25 +106,12 @@ def test_unwanted_rows_are_dropped_and_counted(name: str) -> None:
 def test_a_start_behind_transactions_gives_the_rest_as_it_was() -> None:
     items = read_all(captured("mysql"))
     first = next(item for item in items if isinstance(item, Commit) and item.count == 3)
-    again = read_all(_from(first.transaction.start_offset), new_stream(offset=first.transaction.start_offset))
+    again = read_all(
+        captured_from("mysql", first.transaction.start_offset), new_stream(offset=first.transaction.start_offset)
+    )
     rest = [item for item in items if item.transaction.start_offset >= first.transaction.start_offset]
     assert isinstance(again[0], Begin)
     assert [describe(item) for item in again] == [describe(item) for item in rest]
-
-
-def _from(offset: int) -> list[bytes]:
-    """Return the captured MySQL file as a dump that starts at ``offset`` gives it: without the events before.
-
-    The head of the file would come as a copy that states no position; here it simply says so.
-    """
-    raw = (CAPTURED / "mysql.binlog").read_bytes()
-    writer = Writer()
-    packets = [writer.rotate("mysql-bin.000001", offset), writer.format(log_pos=0)]
-    while offset < len(raw):
-        size = int.from_bytes(raw[offset + 9 : offset + 13], "little")
-        packets.append(writer.packet(b"\0" + raw[offset : offset + size]))
-        offset += size
-    return packets
 
 
 def test_every_statement_asks_anew_for_plans() -> None:

@@ -146,7 +146,9 @@ class BinlogStream:
         """
         if self._scan is None or self._error is not None or self._payload is not None:
             return None
-        if self._needed is not None or self._transactions.items or not self.at_transaction_boundary:
+        if self._needed is not None or self._xa.needed is not None:
+            return None
+        if self._transactions.items or not self.at_transaction_boundary:
             return None
         packed = self._reader.next_run(self._scan)
         if packed is None:
@@ -229,7 +231,7 @@ class BinlogStream:
         return (
             len(waiting.items) < max_items
             and waiting.out_bytes < _SLICE_BYTES
-            and waiting.count < last
+            and (waiting.count < last or not waiting.items)
             and self._needed is None
             and self._xa.needed is None
         )

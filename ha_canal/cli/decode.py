@@ -30,6 +30,7 @@ from ha_canal.config import source_from_url
 from ha_canal.errors import FilterError, StreamError
 from ha_canal.model.change import Item, Rows, Statement, Transaction
 from ha_canal.model.position import Position
+from ha_canal.model.run import unpacked
 from ha_canal.model.table import RowPlan
 from ha_canal.schema.ddl import Ddl
 from ha_canal.sink import Sink, TableFilter, glob_to_filter
@@ -89,7 +90,8 @@ class _Reading:
         sink = Sink(self._filter)
         for items in self.files.items(lambda needed: plan(needed) if self.wants(needed) else None):
             kept = [item for item in items if not self._wanted.is_behind(item.transaction)]
-            yield [item for item in sink.pass_items(kept) if self._wanted.is_in_time(item.transaction)]
+            passed = unpacked(sink.pass_items(kept))
+            yield [item for item in passed if self._wanted.is_in_time(item.transaction)]
             if len(kept) < len(items):
                 return
 

@@ -8,8 +8,8 @@ holds whole transactions only, each with a GTID event or of a server without GTI
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
@@ -102,12 +102,22 @@ class RunPart:
             if any(isinstance(item, Rows) for item in kept):
                 yield from kept
 
+    def pieces(self, about_bytes: int) -> Iterator[RunPart]:
+        """Yield the part in parts of about so many bytes, a transaction at least; their ``entries`` are not counted."""
+        step = max(1, (self.end - self.first) * about_bytes // max(1, self.size_bytes))
+        for first in range(self.first, self.end, step):
+            yield replace(self, first=first, end=min(first + step, self.end), entries=0, size_bytes=0)
+
+    def encoded(self, epoch: int) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError."""
+        return self.packed.encode(self.first, self.end, self.wanted, epoch)
+
     def _wants(self, rows: Rows) -> bool:
         plans = self.packed.plans
         return any(self.wanted[index] and plan is rows.plan for index, plan in enumerate(plans))
 
 
-def unpacked(items: list[Item | Run] | tuple[Item | RunPart, ...]) -> Iterator[Item]:
+def unpacked(items: Iterable[Item | Run | RunPart]) -> Iterator[Item]:
     """Yield ``items`` one by one, runs as what they hold."""
     for item in items:
         if isinstance(item, Begin | Rows | Statement | Commit):

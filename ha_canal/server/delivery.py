@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ha_canal.errors import NotSubscribedError, StaleEpochError
+from ha_canal.model.run import RunPart
+from ha_canal.server.framing import message_of
 from ha_canal.server.ledger import Ledger
 from ha_canal.server.locks import ClientLock, Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ha_canal.model.change import Item
     from ha_canal.model.position import Position
     from ha_canal.server.lock_queue import Claim
     from ha_canal.server.ports import Batch, Encode, ServedInstance, Subscription
@@ -30,6 +35,8 @@ _FAILED_DELAY_S = 1.0
 """How long until such batches try again when the cursor could not be written."""
 _SLICE_S = 0.002
 """Encoding gives the loop a turn after this long."""
+_PIECE_BYTES = 1 << 17
+"""So much of a run is encoded at once."""
 _LARGE_BYTES = 1 << 20
 """Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
 which the loop must go on, or the watchdog ends the node."""
@@ -37,12 +44,12 @@ which the loop must go on, or the watchdog ends the node."""
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A batch that is out, with its entries serialized."""
+    """A batch that is out. ``messages`` are its entries, serialized as the fields of a ``Messages`` that hold them."""
 
     batch_id: int
     position: Position
     partial_transaction: bool
-    entries: list[bytes]
+    messages: list[bytes]
 
 
 class Delivery:
@@ -148,32 +155,33 @@ class Delivery:
         """Note the batch and encode it; when that fails it is taken back, so that the next get gives it again."""
         self._ledger.hand_out(batch.batch_id, batch.position)
         try:
-            entries = await self._encoded(batch)
+            messages = await self._encoded(batch)
             self._instance.check_output()
         except BaseException:
             self.take_back(batch.batch_id)
             raise
-        if entries:
-            return Taken(batch.batch_id, batch.position, batch.partial_transaction, entries)
+        if messages:
+            return Taken(batch.batch_id, batch.position, batch.partial_transaction, messages)
         self._ledger.silence(batch.batch_id)
         self._arm_silent_timer()
         return None
 
     async def _encoded(self, batch: Batch) -> list[bytes]:
-        entries = []
+        messages: list[bytes] = []
         epoch = self._instance.epoch
         pause_at = self._loop.time() + _SLICE_S
-        for item in batch.items:
-            if item.size_bytes > _LARGE_BYTES:
+        for item in _pieces(batch.items):
+            if isinstance(item, RunPart):
+                messages.append(item.encoded(epoch))
+            elif item.size_bytes > _LARGE_BYTES:
                 entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
+                messages += message_of(entry)
             else:
-                entry = self._encode(item, epoch=epoch)
-            if entry is not None:
-                entries.append(entry)
+                messages += message_of(self._encode(item, epoch=epoch))
             if self._loop.time() > pause_at:
                 await asyncio.sleep(0)
                 pause_at = self._loop.time() + _SLICE_S
-        return entries
+        return messages
 
     def is_out(self, token: str, batch_id: int) -> bool:
         """Whether this batch may still leave for the holder of ``token``: it is not taken back meanwhile."""
@@ -270,6 +278,15 @@ class Delivery:
         for future in futures.values():
             if not future.done():
                 future.set_exception(error)
+
+
+def _pieces(items: Iterable[Item | RunPart]) -> Iterator[Item | RunPart]:
+    """Yield the items, runs in pieces which are encoded in about a slice's time."""
+    for item in items:
+        if isinstance(item, RunPart):
+            yield from item.pieces(_PIECE_BYTES)
+        else:
+            yield item
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

@@ -35,17 +35,23 @@ def place_of(position: Position) -> Place:
 
 
 def messages_of(
-    batch_id: int, entries: Sequence[bytes], *, epoch: int, partial_transaction: bool, position: Position
+    batch_id: int, messages: Sequence[bytes], *, epoch: int, partial_transaction: bool, position: Position
 ) -> list[bytes]:
-    """Return the parts of a serialized ``Messages``, to be joined once, behind whatever stands before them."""
+    """Return the parts of a serialized ``Messages``, to be joined once, behind whatever stands before them.
+
+    ``messages`` are fields of it already: see `message_of`.
+    """
     head = Messages(
         batch_id=batch_id, epoch=epoch, partial_transaction=partial_transaction, place=place_of(position)
     ).SerializeToString()
-    parts = [head]
-    for entry in entries:
-        parts.append(_SHORT[len(entry)] if len(entry) < len(_SHORT) else _MESSAGES_TAG + varint(len(entry)))
-        parts.append(entry)
-    return parts
+    return [head, *messages]
+
+
+def message_of(entry: bytes | None) -> tuple[bytes, ...]:
+    """Return an entry as a field of a ``Messages``, in parts to be joined; nothing for None."""
+    if entry is None:
+        return ()
+    return _SHORT[len(entry)] if len(entry) < len(_SHORT) else _MESSAGES_TAG + varint(len(entry)), entry
 
 
 def stream_batch(parts: Sequence[bytes]) -> bytes:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ha_canal.errors import CanalError
     from ha_canal.model.change import Item
     from ha_canal.model.position import Position
+    from ha_canal.model.run import RunPart
     from ha_canal.protos.canal_pb2 import (
         DescribeReply,
         DescribeRequest,
@@ -30,7 +31,7 @@ class Batch(Protocol):
     @property
     def batch_id(self) -> int: ...
     @property
-    def items(self) -> tuple[Item, ...]: ...
+    def items(self) -> tuple[Item | RunPart, ...]: ...
     @property
     def partial_transaction(self) -> bool: ...
     @property

@@ -150,7 +150,7 @@ class CanalService:
             return NOTHING
         parts = messages_of(
             taken.batch_id,
-            taken.entries,
+            taken.messages,
             epoch=term.instance.epoch,
             partial_transaction=taken.partial_transaction,
             position=taken.position,

@@ -148,7 +148,7 @@ class Stream:
         """Return the batch as replies: one, or several if it is large and the client can join them."""
         parts = messages_of(
             taken.batch_id,
-            taken.entries,
+            taken.messages,
             epoch=self._instance.epoch,
             partial_transaction=taken.partial_transaction,
             position=taken.position,

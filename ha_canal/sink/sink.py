@@ -7,11 +7,12 @@ that positions move on.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
+from ha_canal.model.run import Run
 from ha_canal.sink.filter import TableFilter
 
 _ABOUT_ACCOUNTS = re.compile(
@@ -30,12 +31,23 @@ class Sink:
         self._open = False
         self._held: Begin | None = None
 
-    def pass_items(self, items: Sequence[Item]) -> list[Item]:
+    def pass_items(self, items: Sequence[Item | Run]) -> list[Item | Run]:
         """Return what passes of ``items``, which go on where those of the last call ended.
 
         Raises ChainError when transactions do not follow each other.
         """
-        passed: list[Item] = []
+        passed: list[Item | Run] = []
+        for item in items:
+            if isinstance(item, Run) and self._takes_whole(item):
+                passed.append(item)
+            else:
+                self._pass_singly(item.items() if isinstance(item, Run) else (item,), passed)
+        return passed
+
+    def _takes_whole(self, run: Run) -> bool:
+        return not self._open and all(self._filter.wants(plan.schema, plan.table) for plan in run.packed.plans)
+
+    def _pass_singly(self, items: Iterable[Item], passed: list[Item | Run]) -> None:
         for item in items:
             match item:
                 case Begin():
@@ -46,7 +58,6 @@ class Sink:
                     if self._wants(item):
                         self._release_begin(item, passed)
                         passed.append(item)
-        return passed
 
     def _begin(self, begin: Begin) -> None:
         if self._open:
@@ -58,7 +69,7 @@ class Sink:
         self._open, self._held = False, None
         return replace(commit, empty=True) if nothing_passed and not commit.empty else commit
 
-    def _release_begin(self, item: Item, passed: list[Item]) -> None:
+    def _release_begin(self, item: Item, passed: list[Item | Run]) -> None:
         if not self._open:
             raise _broken("a change comes without the Begin of its transaction", item)
         if self._held is not None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement, Transaction
-from ha_canal.model.gtid import parse_gtid_set
+from ha_canal.model.gtid import GtidSet, parse_gtid_set
 from ha_canal.model.position import Position
+from ha_canal.model.run import Run, unpacked
 
 
 class Progress:
@@ -27,7 +28,7 @@ class Progress:
 
     def __init__(self, start: Position) -> None:
         self._boundary = replace(start, ordinal=0, gtid_set="")
-        self._gtids = parse_gtid_set(start.gtid_set) if start.gtid_set else None
+        self._gtids: GtidSet | None = parse_gtid_set(start.gtid_set) if start.gtid_set else None
         self._from_empty = False
         self._open: Transaction | None = None
         self._next_ordinal = 0
@@ -52,17 +53,18 @@ class Progress:
         """Learn that the source had executed nothing with a GTID before the start."""
         self._from_empty = True
 
-    def fresh(self, items: Sequence[Item]) -> Sequence[Item]:
+    def fresh(self, items: Sequence[Item | Run]) -> Sequence[Item | Run]:
         """Return ``items``, read on or read again behind `position`, without what was handed on before.
 
         Raises ChainError when the transaction that was read in part is not there any more, or is not what it was.
         """
         if self._open is None:
             return items
-        for index, item in enumerate(items):
+        singly = list(unpacked(items))
+        for index, item in enumerate(singly):
             self._check_goes_on(self._open, item)
             if not self._was_handed_on(item):
-                return items[index:]
+                return singly[index:]
         return []
 
     def _check_goes_on(self, opened: Transaction, item: Item) -> None:
@@ -90,7 +92,7 @@ class Progress:
             case Commit():
                 return False
 
-    def advance(self, items: Iterable[Item]) -> None:
+    def advance(self, items: Iterable[Item | Run]) -> None:
         """Take note that ``items`` were handed on."""
         for item in items:
             match item:
@@ -100,14 +102,18 @@ class Progress:
                     self._next_ordinal = item.ordinal + 1
                     self.rows_events += isinstance(item, Rows)
                 case Commit():
-                    self._close(item)
+                    self._close(item, parse_gtid_set(item.transaction.gtid) if item.transaction.gtid else None)
+                case Run():
+                    self.rows_events += item.packed.rows_events
+                    self.transactions += item.packed.count - 1
+                    self._close(item.last_commit, item.gtids)
 
-    def _close(self, commit: Commit) -> None:
+    def _close(self, commit: Commit, gtids: GtidSet | None) -> None:
         transaction = commit.transaction
         self._open, self._next_ordinal = None, 0
         self.transactions += 1
-        if transaction.gtid:
-            self._add_gtid(transaction.gtid)
+        if gtids is not None:
+            self._add_gtids(gtids)
         self._boundary = replace(
             self._boundary,
             file=transaction.file,
@@ -116,11 +122,11 @@ class Progress:
             timestamp_ms=transaction.timestamp_s * 1000,
         )
 
-    def _add_gtid(self, gtid: str) -> None:
+    def _add_gtids(self, gtids: GtidSet) -> None:
         if self._gtids is not None:
-            self._gtids.add(gtid)
+            self._gtids.update(gtids)
         elif self._from_empty:
-            self._gtids = parse_gtid_set(gtid)
+            self._gtids = gtids
 
 
 def _is_same(opened: Transaction, now: Transaction) -> bool:

@@ -27,6 +27,7 @@ from ha_canal.config import SourceSection
 from ha_canal.errors import SchemaMismatchError, SourceChangedError
 from ha_canal.model.change import Item, Statement, Transaction
 from ha_canal.model.position import Position
+from ha_canal.model.run import Run
 from ha_canal.model.table import RowPlan
 from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
 from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
@@ -49,7 +50,7 @@ class Tables(Protocol):
 class Screen(Protocol):
     """Drops the items that nobody wants."""
 
-    def pass_items(self, items: Sequence[Item]) -> list[Item]: ...
+    def pass_items(self, items: Sequence[Item | Run]) -> list[Item | Run]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Reader:
         identity: Identity,
         tables: Tables,
         screen: Screen,
-        put: Callable[[Sequence[Item]], Awaitable[None]],
+        put: Callable[[Sequence[Item | Run]], Awaitable[None]],
         start: Position,
     ) -> None:
         self._source = source
@@ -154,7 +155,11 @@ class Reader:
 
     async def _pump(self, stream: BinlogStream, socket: BinlogSocket, db: Session, info: ServerInfo) -> None:
         while True:
-            match stream.next_items():
+            if (run := stream.next_run()) is not None:
+                await self._hand_on([run])
+                await asyncio.sleep(0)
+                continue
+            match stream.next_items(one_transaction=True):
                 case PlanNeeded() as needed:
                     stream.supply_plan(needed, await self._plan(needed, stream, db, info))
                 case [] if stream.prepared_needed is not None:
@@ -186,7 +191,7 @@ class Reader:
                     assert not isinstance(items, PlanNeeded)  # it reads no further before all is supplied
                     await self._hand_on(items)
 
-    async def _hand_on(self, items: Sequence[Item]) -> None:
+    async def _hand_on(self, items: Sequence[Item | Run]) -> None:
         fresh = self.progress.fresh(items)
         for item in fresh:
             if isinstance(item, Statement):

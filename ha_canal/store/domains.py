@@ -42,6 +42,16 @@ class Domains:
         if domain is not None:
             self._left_at[domain] = min(self._left_at.get(domain, sys.maxsize), sequence + 1)
 
+    @property
+    def awaited(self) -> list[str]:
+        """The GTIDs up to which something is done, as far as they were not seen."""
+        return list(self._awaited)
+
+    def are_left(self, gtids: MariadbGtidPosition, sequence: int) -> bool:
+        """Whether it is known that of the domains of ``gtids`` nothing is done from ``sequence`` on."""
+        domains = self._done.keys() & gtids.by_domain().keys()
+        return all(self._left_at.get(domain, sys.maxsize) <= sequence for domain in domains)
+
     def may_hide(self, gtids: Iterable[str], sequence: int) -> None:
         """Learn that a mark, which begins at ``sequence``, has more of these domains than their last ``gtids``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ha_canal.model.change import Commit, Item
+from ha_canal.model.run import Run, RunPart
 from ha_canal.store.walk import Milestone, Walk
 
 
@@ -11,28 +12,50 @@ class Gather:
 
     def __init__(self, walk: Walk, *, max_items: int, max_bytes: int) -> None:
         self.walk = walk
-        self.items: list[Item] = []
+        self.items: list[Item | RunPart] = []
         self.size_bytes = 0
+        self._entries = 0
         self.limited = False
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._last_end: tuple[Milestone, int, int] | None = None
+        self._last_end: tuple[Milestone, int, int, int] | None = None
 
     def fill(self) -> None:
         """Take what is there now; may be called again when more has come."""
         while not self._at_limit() and (item := self.walk.peek()) is not None:
+            if isinstance(item, Run):
+                self._take_part()
+                continue
             size_bytes = item.size_bytes
             if self.items and self.size_bytes + size_bytes > self._max_bytes:
                 self.limited = True
                 return
             self.walk.take()
-            self.items.append(item)
-            self.size_bytes += size_bytes
+            self._add(item, 1, size_bytes)
             if isinstance(item, Commit):
-                self._last_end = self.walk.milestone(), len(self.items), self.size_bytes
+                self._note_end()
+
+    def _take_part(self) -> None:
+        """Take what fits of the run ahead; a transaction that never fits whole is taken entry by entry."""
+        part = self.walk.take_part(self._max_items - self._entries, self._max_bytes - self.size_bytes)
+        if part is not None:
+            self._add(part, part.entries, part.size_bytes)
+            self._note_end()
+        elif self.items:
+            self.limited = True
+        else:
+            self.walk.open_run()
+
+    def _add(self, item: Item | RunPart, entries: int, size_bytes: int) -> None:
+        self.items.append(item)
+        self._entries += entries
+        self.size_bytes += size_bytes
+
+    def _note_end(self) -> None:
+        self._last_end = self.walk.milestone(), len(self.items), self._entries, self.size_bytes
 
     def _at_limit(self) -> bool:
-        self.limited = self.limited or len(self.items) >= self._max_items
+        self.limited = self.limited or self._entries >= self._max_items
         return self.limited
 
     def cut_at_transaction_end(self) -> bool:
@@ -40,7 +63,7 @@ class Gather:
         if self.walk.inside:
             if self._last_end is None:
                 return False
-            milestone, count, self.size_bytes = self._last_end
+            milestone, count, self._entries, self.size_bytes = self._last_end
             self.walk.go_back(milestone)
             del self.items[count:]
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ha_canal.model.change import Begin, Commit, Rows, Statement
 from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
 from ha_canal.model.position import file_sequence
+from ha_canal.model.run import Run
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
 
@@ -34,6 +35,9 @@ class Past:
             case Commit() as commit:
                 self.begin, self._last = None, commit
                 self._add_gtids(commit.transaction.gtid, slot.gtids)
+            case Run() as run:
+                self.begin, self._last = None, run.last_commit
+                self._add_gtids("", run.gtids)
             case None:
                 raise AssertionError("a slot was freed twice")
 

@@ -11,24 +11,29 @@ from collections.abc import Collection, Iterator
 
 from ha_canal.model.change import Commit, Item
 from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
+from ha_canal.model.run import Run
 
 
 class Slot:
-    """One item, or a mark: a run of empty transactions that share one slot.
+    """One item, a run, or a mark: empty transactions that share one slot.
 
-    ``first`` and ``last`` are the sequence numbers the slot stands for: one, or as many as the mark has transactions.
+    ``first`` and ``last`` are the sequence numbers the slot stands for: one, or one per transaction of the run or mark.
     A mark holds the last transaction's Commit, and in ``gtids`` all their GTIDs (None while it is a single one).
     """
 
     __slots__ = ("first", "gtids", "item", "last", "next", "size_bytes")
 
-    def __init__(self, sequence: int, item: Item | None) -> None:
+    def __init__(self, sequence: int, item: Item | Run | None) -> None:
         self.first = sequence
         self.last = sequence
         self.item = item
         self.gtids: GtidSet | None = None
         self.next: Slot | None = None
-        self.size_bytes = item.size_bytes if item else 0
+        if isinstance(item, Run):
+            self.last = sequence + item.packed.count - 1
+            if item.is_empty:
+                self.item, self.gtids = item.last_commit, item.gtids
+        self.size_bytes = self.item.size_bytes if self.item else 0
 
     @property
     def is_mark(self) -> bool:
@@ -46,16 +51,23 @@ class Slot:
 
         Readers that passed the mark before see it again; adding GTIDs twice changes nothing.
         """
+        gtid = commit.transaction.gtid
+        self._grow(commit, parse_gtid_set(gtid) if gtid else None, 1)
+
+    def grow_by(self, run: Run) -> None:
+        """Take in the transactions of an empty run."""
+        self._grow(run.last_commit, run.gtids, run.packed.count)
+
+    def _grow(self, commit: Commit, gtids: GtidSet | None, count: int) -> None:
         assert isinstance(self.item, Commit)
         if self.gtids is None and self.item.transaction.gtid:
             self.gtids = parse_gtid_set(self.item.transaction.gtid)
-        if commit.transaction.gtid:
-            if self.gtids is None:
-                self.gtids = parse_gtid_set(commit.transaction.gtid)
-            else:
-                self.gtids.add(commit.transaction.gtid)
+        if self.gtids is None:
+            self.gtids = gtids
+        elif gtids is not None:
+            self.gtids.update(gtids)
         self.item = commit
-        self.last += 1
+        self.last += count
 
     def clear(self) -> None:
         """Let go of what the slot holds: every subscription is done with it."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
-from ha_canal.model.change import Transaction
-from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
+from ha_canal.model.change import Commit, Transaction
+from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, MysqlGtidSet, parse_gtid_set
 from ha_canal.model.position import Position, file_sequence
+from ha_canal.model.run import Packed, Run
 from ha_canal.store.domains import Domains
 from ha_canal.store.slot import Slot, slots_from
 
@@ -65,11 +66,22 @@ class Start:
         if self._domains is not None:
             self._domains.saw(gtid, sequence)
 
+    def saw_run(self, run: Run, first: int) -> None:
+        """Learn that the transactions of ``run`` have the sequence numbers from ``first`` on."""
+        if self._domains is None:
+            return
+        for gtid in self._domains.awaited:
+            index = run.packed.index_of(gtid)
+            if index >= 0:
+                self._domains.saw(gtid, first + index)
+
     def look_through(self, first: Slot | None) -> None:
         """Learn of what is in the ring already, from its ``first`` slot on."""
         if self._domains is None:
             return
         for slot in slots_from(first):
+            if isinstance(slot.item, Run):
+                self.saw_run(slot.item, slot.first)
             for gtid in slot.ends:
                 self._domains.saw(gtid, slot.last)
         if self._is_elsewhere:
@@ -94,11 +106,27 @@ class Start:
             return Done(0, self.position.ordinal)
         return _NOTHING
 
+    def is_clear_of(self, packed: Packed, index: int, sequence: int) -> bool:
+        """Whether nothing was done of the transactions of ``packed`` from ``index`` on; that one is at ``sequence``.
+
+        False may mean that it is not known yet: `done_of` tells, and from there on so does this.
+        """
+        if self.position.ordinal and sequence <= self._left_at:
+            return False
+        gtids = packed.gtids(index, packed.count) if self.gtids is not None else None
+        if gtids is None:
+            return sequence > self._left_at
+        if isinstance(gtids, MariadbGtidPosition):
+            return self._domains is not None and self._domains.are_left(gtids, sequence)
+        if isinstance(gtids, MysqlGtidSet) and isinstance(self.gtids, MysqlGtidSet):
+            return not gtids.intersection(self.gtids)
+        return False
+
     def news_of(self, slot: Slot) -> GtidSet | None:
         """Return the GTIDs of a mark that were not done at the start; None where the mark is a single transaction."""
         if self._domains is None or slot.item is None or not isinstance(slot.gtids, MariadbGtidPosition):
             return slot.gtids
-        if self.is_of_server_read and self._is_beyond(slot.item.transaction):
+        if self.is_of_server_read and isinstance(slot.item, Commit) and self._is_beyond(slot.item.transaction):
             return slot.gtids
         return self._domains.news_of(slot.gtids, slot.last)
 

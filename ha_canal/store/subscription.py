@@ -16,6 +16,7 @@ from typing import Protocol
 from ha_canal.errors import NotOldestError, NotSubscribedError, UnknownBatchError, UsageError
 from ha_canal.model.change import Begin, Item
 from ha_canal.model.position import Position
+from ha_canal.model.run import Run, RunPart
 from ha_canal.store.gather import Gather
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
@@ -33,7 +34,7 @@ class Batch:
     """
 
     batch_id: int
-    items: tuple[Item, ...]
+    items: tuple[Item | RunPart, ...]
     partial_transaction: bool
     position: Position
     size_bytes: int
@@ -214,6 +215,10 @@ class Subscription:
     def saw(self, gtid: str, sequence: int) -> None:
         """Learn that the transaction ``gtid`` ends at ``sequence``. For the ring: it was put."""
         self._start.saw(gtid, sequence)
+
+    def saw_run(self, run: Run, first: int) -> None:
+        """Learn that the transactions of ``run`` have the sequence numbers from ``first`` on. For the ring."""
+        self._start.saw_run(run, first)
 
     def wake(self) -> None:
         """Let waiting gets look again. For the ring: something was put, or a put waits."""

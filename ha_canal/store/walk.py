@@ -1,6 +1,8 @@
 """A reader's way through the ring: passes over what it does not want, and knows which transaction it is inside of.
 
-Pure: it never waits. `peek` shows the next entry that the reader wants, `take` steps behind it. Rules: a Begin goes
+Pure: it never waits. `peek` shows the next entry that the reader wants, `take` steps behind it. A run that the reader
+had done nothing of is shown whole, and `take_part` takes as much of it as fits; otherwise its transactions are
+unpacked one at a time, and shown like any others. Rules: a Begin goes
 out only when something of its transaction does, a Commit only when its Begin did. A transaction that the reader had
 done in part in an earlier life is ended properly even if nothing is left of it: its reader has seen the first Begin.
 """
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
+from ha_canal.model.run import Packed, Run, RunPart
 from ha_canal.model.table import RowPlan
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Done, Start
@@ -26,10 +29,12 @@ _NOTHING_DONE = Done(0, 0)
 class Wanted:
     """A reader's filter, asked once per table and remembered."""
 
-    __slots__ = ("_answers", "_last_answer", "_last_plan", "_wants")
+    __slots__ = ("_answers", "_last_answer", "_last_mask", "_last_packed", "_last_plan", "_wants")
 
     def __init__(self, wants: Callable[[str, str], bool]) -> None:
         self._wants = wants
+        self._last_packed: Packed | None = None
+        self._last_mask = b""
         self._answers: dict[tuple[str, str], bool] = {}
         self._last_plan: RowPlan | None = None
         self._last_answer = False
@@ -38,6 +43,13 @@ class Wanted:
         if plan is not self._last_plan:
             self._last_plan, self._last_answer = plan, self._table(plan.schema, plan.table)
         return self._last_answer
+
+    def mask(self, packed: Packed) -> bytes:
+        """Return a byte per plan of ``packed``: 1 where its rows are wanted."""
+        if packed is not self._last_packed:
+            self._last_packed = packed
+            self._last_mask = bytes(self._table(plan.schema, plan.table) for plan in packed.plans)
+        return self._last_mask
 
     def statement(self, statement: Statement) -> bool:
         """Statements that name no table we recognise are wanted by all: who reads them can tell what they mean."""
@@ -69,6 +81,8 @@ class Walk:
         "_begin",
         "_done",
         "_next_ordinal",
+        "_open",
+        "_open_at",
         "_resumed",
         "_slot",
         "_start",
@@ -86,6 +100,8 @@ class Walk:
         self._done = _NOTHING_DONE
         self._resumed = False
         self._next_ordinal = 0
+        self._open: list[Item] = []  # the transaction of a run that is unpacked
+        self._open_at = 0
         self.sequence = slot.last
         self.inside = False
         self.passed: list[Passed] = []
@@ -97,16 +113,26 @@ class Walk:
         twin.passed = []
         return twin
 
-    def peek(self) -> Item | None:
-        """Pass over what is not wanted; return the next entry that is, or None at the end of the ring."""
+    def peek(self) -> Item | Run | None:
+        """Pass over what is not wanted; return the next entry that is, or None at the end of the ring.
+
+        A `Run` is what `take_part` or `open_run` come for.
+        """
         while (slot := self._ahead()) is not None:
-            item = slot.item
+            item = self._item(slot)
+            if isinstance(item, Run):
+                if self._is_clear_of(slot, item):
+                    if self._pass_unwanted(slot, item):
+                        return item
+                else:
+                    self._unpack(slot, item)
+                continue
             if isinstance(item, Rows | Statement):
                 if self._passes(item):
                     return self._begin_first(item)
                 self._next_ordinal = item.ordinal + 1
             elif isinstance(item, Begin):
-                self._enter(item, slot.last)
+                self._enter(item, self._sequence(slot))
             elif isinstance(item, Commit):
                 if self.inside or self._resumed:
                     return self._begin_first(item)
@@ -121,11 +147,27 @@ class Walk:
         if not self.inside:
             self.inside = True
             return
-        if isinstance(slot.item, Commit):
-            self._leave(slot.item, slot)
-        elif isinstance(slot.item, Rows | Statement):
-            self._next_ordinal = slot.item.ordinal + 1
+        item = self._item(slot)
+        if isinstance(item, Commit):
+            self._leave(item, slot)
+        elif isinstance(item, Rows | Statement):
+            self._next_ordinal = item.ordinal + 1
         self._step(slot)
+
+    def take_part(self, most_entries: int, most_bytes: int) -> RunPart | None:
+        """Take what fits of the run that `peek` returned; None: not even one transaction does."""
+        slot, run = self._run_ahead()
+        wanted = self._wanted.mask(run.packed)
+        first = self.sequence + 1 - slot.first
+        end, entries, size_bytes = run.packed.cut(first, wanted, most_entries, most_bytes)
+        if end == first:
+            return None
+        self._pass(slot, run, end)
+        return RunPart(run.packed, first, end, wanted, entries, size_bytes)
+
+    def open_run(self) -> None:
+        """Unpack the next transaction of the run that `peek` returned: the next entries are its items."""
+        self._unpack(*self._run_ahead())
 
     def milestone(self) -> Milestone:
         """Return this place. Only between transactions."""
@@ -133,7 +175,7 @@ class Walk:
         return Milestone(self._slot, self.sequence, len(self.passed))
 
     def go_back(self, milestone: Milestone) -> None:
-        self._slot, self.sequence = milestone.slot, milestone.sequence
+        self._slot, self.sequence, self._open = milestone.slot, milestone.sequence, []
         del self.passed[milestone.passed :]
         self._forget_transaction()
 
@@ -156,8 +198,47 @@ class Walk:
             return self._slot  # a mark that has grown since we passed it
         return self._slot.next
 
+    def _item(self, slot: Slot) -> Item | Run | None:
+        return self._open[self._open_at] if self._open else slot.item
+
+    def _sequence(self, slot: Slot) -> int:
+        """Return the sequence number of what is ahead: in a run, that of its transaction."""
+        return self.sequence + 1 if isinstance(slot.item, Run) else slot.last
+
     def _step(self, slot: Slot) -> None:
-        self._slot, self.sequence = slot, slot.last
+        if self._open and self._open_at + 1 < len(self._open):
+            self._open_at += 1
+            return
+        self._slot, self.sequence, self._open = slot, self._sequence(slot), []
+
+    # Runs.
+
+    def _run_ahead(self) -> tuple[Slot, Run]:
+        slot = self._ahead()
+        assert slot is not None
+        assert isinstance(slot.item, Run)
+        return slot, slot.item
+
+    def _is_clear_of(self, slot: Slot, run: Run) -> bool:
+        sequence = self.sequence + 1
+        return self._start.is_clear_of(run.packed, sequence - slot.first, sequence)
+
+    def _pass_unwanted(self, slot: Slot, run: Run) -> bool:
+        """Pass over transactions that are not wanted; return whether one is left that is."""
+        first = self.sequence + 1 - slot.first
+        wanted_next = run.packed.next_wanted(first, self._wanted.mask(run.packed))
+        if wanted_next > first:
+            self._pass(slot, run, wanted_next)
+        return wanted_next < run.packed.count
+
+    def _pass(self, slot: Slot, run: Run, end: int) -> None:
+        first = self.sequence + 1 - slot.first
+        self.passed.append(Passed(run.packed.commit(end - 1), run.packed.gtids(first, end), moves=True))
+        self._slot, self.sequence = slot, slot.first + end - 1
+
+    def _unpack(self, slot: Slot, run: Run) -> None:
+        self._open, self._open_at = run.packed.items(self.sequence + 1 - slot.first), 0
+        self._slot = slot
 
     def _enter(self, begin: Begin, sequence: int) -> None:
         self._begin = begin
@@ -182,7 +263,7 @@ class Walk:
 
     def _leave(self, commit: Commit, slot: Slot) -> None:
         if self._begin is None:
-            self._done = self._start.done_of(commit.transaction, slot.last)
+            self._done = self._start.done_of(commit.transaction, self._sequence(slot))
         moves = commit.end_offset > self._done.offset
         self.passed.append(Passed(commit, self._start.news_of(slot), moves))
         self._forget_transaction()

@@ -15,7 +15,7 @@ from ha_canal.binlog.stream import BinlogStream, PlanNeeded
 from ha_canal.errors import StreamError
 from ha_canal.model.change import Item, Rows
 from ha_canal.model.gtid import GtidSet, parse_gtid_set
-from ha_canal.model.run import Run, RunPart
+from ha_canal.model.run import Run, RunPart, unpacked
 from ha_canal.model.table import RowPlan
 from ha_canal.protos.canal_pb2 import Messages
 from ha_canal.sink.filter import TableFilter
@@ -75,7 +75,7 @@ def told(items: Sequence[Item | Run]) -> list[str]:
         if isinstance(item, Run):
             lines += [describe(one) for one in item.items()]
         else:
-            lines += [describe(one) for one in sink.pass_items([item])]
+            lines += [describe(one) for one in unpacked(sink.pass_items([item]))]
     return lines
 
 
@@ -224,9 +224,9 @@ def test_a_part_of_a_run_has_the_entries_of_its_wanted_items(steps: list[str], d
 
 def test_what_a_run_does_not_hold_is_an_error() -> None:
     run, _ = one_run(["row"])
-    for wrong in (lambda: run.packed.encode(0, 1, b"", 7), lambda: run.packed.encode(0, 2, b"\1", 7)):
+    for end, wanted in ((1, b""), (2, b"\1")):
         with pytest.raises(IndexError):
-            wrong()
+            run.packed.encode(0, end, wanted, 7)
     with pytest.raises(IndexError):
         run.packed.commit(1)
 

@@ -23,6 +23,7 @@ from ha_canal.instance import Instance
 from ha_canal.instance.feed import Feed
 from ha_canal.model.change import Rows, Statement
 from ha_canal.model.position import Position
+from ha_canal.model.run import unpacked
 from ha_canal.testing.coordinator import MemoryEnsemble
 from ha_canal.testing.database import Database, DatabaseServer
 from ha_canal.testing.proxy import FaultProxy
@@ -96,7 +97,7 @@ class Client:
         while until not in self.ids:
             batch = await self.feed.get(max_items=max_items, max_bytes=1 << 20, timeout_s=20.0)
             assert batch is not None, f"{self._client_id} waits for row {until}, and has {self.ids[-10:]}"
-            for item in batch.items:
+            for item in unpacked(batch.items):
                 if isinstance(item, Rows):
                     self.ids += [int(str(after[0])) for _, after in decode_rows(item)]
                 elif isinstance(item, Statement):

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from ha_canal.model.position import Position
 from ha_canal.protos.canal_pb2 import Messages, StreamReply
-from ha_canal.server.framing import NOTHING, messages_of, stream_batch, varint
+from ha_canal.server.framing import NOTHING, message_of, messages_of, stream_batch, varint
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 4095, 4096, 70_000, 3_000_000])
 def test_entries_of_any_size(size: int) -> None:
     position = Position("bin.000001", 4, "u", 1, 5, "g", 2)
-    parts = messages_of(7, [b"x" * size, b"y"], epoch=3, partial_transaction=True, position=position)
+    parts = messages_of(
+        7, [*message_of(b"x" * size), *message_of(b"y")], epoch=3, partial_transaction=True, position=position
+    )
     messages = Messages.FromString(b"".join(parts))
     assert list(messages.messages) == [b"x" * size, b"y"]
     assert (messages.batch_id, messages.epoch, messages.partial_transaction) == (7, 3, True)

@@ -14,6 +14,7 @@ from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.gtid import parse_gtid_set
 from ha_canal.model.position import Position
+from ha_canal.model.run import unpacked
 from ha_canal.source.progress import Progress
 from tests.store.changes import UUID, Writer
 
@@ -46,7 +47,7 @@ def read(progress: Progress, source: Source, *, slices: Iterator[int], items: in
     handed: list[Item] = []
     stream = itertools.islice(source.dump(progress.position), items)
     while batch := list(itertools.islice(stream, next(slices))):
-        fresh = list(progress.fresh(batch))
+        fresh = list(unpacked(progress.fresh(batch)))
         progress.advance(fresh)
         handed += fresh
     return handed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Statement, Transaction
+from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, MysqlGtidSet, parse_gtid_set
 from ha_canal.model.table import RowPlan
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -85,3 +87,74 @@ class Writer:
 
 def flat(items: list[list[Item]]) -> list[Item]:
     return [item for part in items for item in part]
+
+
+@dataclass
+class Listed:
+    """What a run stands on, as lists of items: the plain twin of the compiled `Packed`."""
+
+    transactions: Sequence[list[Item]]
+
+    @property
+    def count(self) -> int:
+        return len(self.transactions)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.size_bytes for items in self.transactions for item in items)
+
+    @property
+    def rows_events(self) -> int:
+        return sum(isinstance(item, Rows) for items in self.transactions for item in items)
+
+    @property
+    def plans(self) -> tuple[RowPlan, ...]:
+        plans = [item.plan for items in self.transactions for item in items if isinstance(item, Rows)]
+        return tuple({id(plan): plan for plan in plans}.values())
+
+    def commit(self, index: int) -> Commit:
+        end = self.transactions[index][-1]
+        assert isinstance(end, Commit)
+        return end
+
+    def items(self, index: int) -> list[Item]:
+        return list(self.transactions[index])
+
+    def gtids(self, first: int, end: int) -> GtidSet | None:
+        gtids: MysqlGtidSet | MariadbGtidPosition | None = None
+        for items in self.transactions[first:end]:
+            gtid = items[-1].transaction.gtid
+            if gtid and gtids is None:
+                gtids = parse_gtid_set(gtid)
+            elif gtid and gtids is not None:
+                gtids.add(gtid)
+        return gtids
+
+    def index_of(self, gtid: str) -> int:
+        gtids = [items[-1].transaction.gtid for items in self.transactions]
+        return gtids.index(gtid) if gtid in gtids else -1
+
+    def wanted_items(self, index: int, wanted: bytes) -> list[Item]:
+        plans = self.plans
+        kept = [
+            item
+            for item in self.transactions[index]
+            if not isinstance(item, Rows) or wanted[next(at for at, plan in enumerate(plans) if plan is item.plan)]
+        ]
+        return kept if any(isinstance(item, Rows) for item in kept) else []
+
+    def next_wanted(self, index: int, wanted: bytes) -> int:
+        return next((at for at in range(index, self.count) if self.wanted_items(at, wanted)), self.count)
+
+    def cut(self, index: int, wanted: bytes, most_entries: int, most_bytes: int) -> tuple[int, int, int]:
+        entries = size = 0
+        while index < self.count:
+            items = self.wanted_items(index, wanted)
+            more = sum(item.size_bytes for item in items)
+            if items and (entries + len(items) > most_entries or size + more > most_bytes):
+                break
+            entries, size, index = entries + len(items), size + more, index + 1
+        return index, entries, size
+
+    def encode(self, first: int, end: int, wanted: bytes, epoch: int) -> bytes:
+        raise NotImplementedError  # rings do not encode

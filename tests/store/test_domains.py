@@ -13,6 +13,7 @@ from ha_canal.errors import StartPassedError
 from ha_canal.model.change import Item, Rows
 from ha_canal.model.gtid import MariadbGtidPosition
 from ha_canal.model.position import Position
+from ha_canal.model.run import unpacked
 from ha_canal.store import Ring, Subscription
 from tests.store.changes import Wants, Writer, everything, flat, wants
 
@@ -52,7 +53,7 @@ async def drain(reader: Subscription, *, rolls_back: bool = False) -> list[Item]
         reader.rollback()
     got: list[Item] = []
     while batch := await reader.get(timeout_s=0, max_items=5):
-        got += batch.items
+        got += unpacked(batch.items)
         reader.ack(batch.batch_id)
     return got
 

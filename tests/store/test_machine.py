@@ -7,6 +7,8 @@ of those were acknowledged. After a restart from the durable cursor a new ring i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -18,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ha_canal.errors import NotOldestError, StartPassedError, UnknownBatchError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
+from ha_canal.model.run import Run, unpacked
 from ha_canal.store import Batch, Ring, Subscription
-from tests.store.changes import UUID, Wants, Writer, wants
+from tests.store.changes import UUID, Listed, Wants, Writer, wants
 
 
 class Limits(TypedDict):
@@ -84,6 +87,31 @@ def assert_well_formed(items: list[Item]) -> None:
             inside = None
 
 
+def in_transactions(item: Item | Run) -> list[list[Item]]:
+    """Return the items per sequence number that ``item`` takes."""
+    return [item.packed.items(index) for index in range(item.packed.count)] if isinstance(item, Run) else [[item]]
+
+
+def in_runs(items: list[Item], lengths: list[int]) -> list[Item | Run]:
+    """Return the transactions of ``items`` in runs of these lengths, until they are used up."""
+    put: list[Item | Run] = []
+    transactions: list[list[Item]] = [[]]
+    for item in items:
+        transactions[-1].append(item)
+        if isinstance(item, Commit):
+            transactions.append([])
+    waiting = deque(transactions[:-1])
+    for length in lengths:
+        run: list[list[Item]] = []
+        while len(run) < length and waiting and not any(isinstance(item, Statement) for item in waiting[0]):
+            run.append(waiting.popleft())
+        if run:
+            put.append(Run(Listed(run)))
+        if waiting and (not length or len(run) < length):
+            put += waiting.popleft()
+    return put
+
+
 class RingMachine(RuleBasedStateMachine):
     """One loop step at a time; puts run as a task, as the source's do."""
 
@@ -104,7 +132,7 @@ class RingMachine(RuleBasedStateMachine):
         self.first_gtids = {UUID + ":{}": f"{UUID}:1", "0-7-{}": "0-7-1", "": ""}[gtids]
         self.origin = Position(self.writer.file, self.writer.offset, gtid_set=self.first_gtids)
         self.ring = Ring(**self.limits)
-        self.sent = 0
+        self.item_counts = [0]  # per sequence number, how many items there are up to it
 
     def settle(self) -> None:
         async def turns() -> None:
@@ -130,8 +158,26 @@ class RingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.putting is None)
     @rule(count=st.integers(1, 20))
     def put(self, count: int) -> None:
-        self.sent = self.ring.last_sequence
-        items = self.writer.written[self.sent : self.sent + count]
+        self.start_put(self.writer.written[self.sent : self.sent + count])
+
+    @precondition(lambda self: self.putting is None)
+    @rule(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4))
+    def put_runs(self, lengths: list[int]) -> None:
+        """Put the next transactions in runs of these lengths; 0, and one with DDL: as items."""
+        if self.sent and not isinstance(self.writer.written[self.sent - 1], Commit):
+            return
+        self.start_put(in_runs(self.writer.written[self.sent :], lengths))
+
+    @property
+    def sent(self) -> int:
+        """How many of the items written are in the ring, or were."""
+        return self.item_counts[self.ring.last_sequence]
+
+    def start_put(self, items: Sequence[Item | Run]) -> None:
+        del self.item_counts[self.ring.last_sequence + 1 :]
+        for item in items:
+            for transaction in in_transactions(item):
+                self.item_counts.append(self.item_counts[-1] + len(transaction))
         self.putting = self.loop.create_task(self.ring.put(items))
         self.settle()
 
@@ -187,23 +233,24 @@ class RingMachine(RuleBasedStateMachine):
 
         async def get_now() -> tuple[Batch | None, int]:
             batch = await reader.subscription.get(max_items=max_items, max_bytes=max_bytes, timeout_s=0)
-            return batch, self.ring.last_sequence
+            return batch, self.sent
 
-        batch, last_sequence = self.loop.run_until_complete(get_now())
+        batch, sent = self.loop.run_until_complete(get_now())
         self.settle()
-        seen = reader.acked + [item for flying in reader.given for item in flying.items]
-        there = wanted(self.writer.written[:last_sequence], reader)
+        seen = reader.acked + [item for flying in reader.given for item in unpacked(flying.items)]
+        there = wanted(self.writer.written[:sent], reader)
         if batch is None:
             assert len(entries(seen)) >= len(entries(there)), "more only if a new ring is not filled up to there yet"
             return
-        assert 1 <= len(batch.items) <= max_items
-        assert batch.size_bytes == sum(item.size_bytes for item in batch.items)
-        assert batch.size_bytes <= max_bytes or len(batch.items) == 1
-        assert batch.partial_transaction == (not isinstance(batch.items[-1], Commit))
+        items = list(unpacked(batch.items))
+        assert 1 <= len(items) <= max_items
+        assert batch.size_bytes == sum(item.size_bytes for item in items)
+        assert batch.size_bytes <= max_bytes or len(items) == 1
+        assert batch.partial_transaction == (not isinstance(items[-1], Commit))
         if batch.partial_transaction:
-            assert not any(isinstance(item, Commit) for item in batch.items)
+            assert not any(isinstance(item, Commit) for item in items)
         reader.given.append(batch)
-        seen += batch.items
+        seen += items
         assert_well_formed(seen[reader.resumed_at :])
         assert entries(seen) == entries(there)[: len(entries(seen))]
 
@@ -219,7 +266,7 @@ class RingMachine(RuleBasedStateMachine):
         assert cursor is not None
         if reader.given:
             assert cursor == batch.position
-        reader.acked += batch.items
+        reader.acked += unpacked(batch.items)
         reader.acked_ids.add(batch.batch_id)
         if durable:
             reader.cursor, reader.durable = cursor, list(reader.acked)
@@ -266,6 +313,7 @@ class RingMachine(RuleBasedStateMachine):
             self.cancel_put()
         readers, self.readers = self.readers, {}
         self.ring = Ring(**self.limits)
+        self.item_counts = [0]
         for name, old in readers.items():
             self.add(name, old.wants, old.cursor, old.durable)
 
@@ -301,7 +349,7 @@ class RingMachine(RuleBasedStateMachine):
         for reader in self.readers.values():
             reader.subscription.rollback()
             reader.given.clear()
-        rest = self.writer.written[self.ring.last_sequence :]
+        rest = self.writer.written[self.sent :]
         if self.readers:
             self.loop.run_until_complete(self.finish(rest))
         for reader in self.readers.values():
@@ -320,7 +368,7 @@ class RingMachine(RuleBasedStateMachine):
             idle_rounds += 1
             for reader in self.readers.values():
                 while batch := await reader.subscription.get(timeout_s=0, max_items=3):
-                    reader.acked += batch.items
+                    reader.acked += unpacked(batch.items)
                     reader.subscription.ack(batch.batch_id)
                     idle_rounds = 0
         assert putting.done() or putting.cancel()

@@ -10,6 +10,7 @@ from ha_canal import store
 from ha_canal.errors import StartPassedError, UsageError
 from ha_canal.model.change import Item
 from ha_canal.model.position import Position
+from ha_canal.model.run import unpacked
 from ha_canal.store import Ring
 from tests.store.changes import UUID, Writer, everything, flat, wants
 from tests.store.test_subscription import FILE_START, GTID_START, get, settle
@@ -30,7 +31,7 @@ def test_without_a_subscription_put_waits_and_nothing_is_dropped() -> None:
         seen: list[Item] = []
         while not putting.done() or reader.behind_items:
             batch = await get(reader)
-            seen += batch.items
+            seen += unpacked(batch.items)
             reader.ack(batch.batch_id)
             await settle()
         assert seen == items
@@ -51,7 +52,7 @@ def test_bytes_bound_the_ring_and_a_larger_item_goes_in_alone() -> None:
         largest = 0
         while not putting.done() or reader.behind_items:
             batch = await get(reader)
-            seen += batch.items
+            seen += unpacked(batch.items)
             reader.ack(batch.batch_id)
             await settle()
             largest = max(largest, ring.used_bytes)
@@ -72,7 +73,7 @@ def test_a_transaction_larger_than_the_ring_flows_through_a_waiting_get() -> Non
         while len(seen) < 52:
             batch = await reader.get(timeout_s=60)
             assert batch is not None
-            seen += batch.items
+            seen += unpacked(batch.items)
             assert batch.partial_transaction == (len(seen) < 52)
             reader.ack(batch.batch_id)
         await putting
@@ -171,7 +172,7 @@ def test_a_cancelled_put_leaves_what_it_put_and_nothing_twice() -> None:
         seen: list[Item] = []
         while not rest.done() or reader.behind_items:
             batch = await get(reader)
-            seen += batch.items
+            seen += unpacked(batch.items)
             reader.ack(batch.batch_id)
             await settle()
         assert seen == items

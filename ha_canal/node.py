@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import grpc
 
@@ -17,17 +18,20 @@ from ha_canal import __version__
 from ha_canal.backoff import Backoff, Trouble
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.cluster.coordinator import Coordinator, LinkState, Session
-from ha_canal.cluster.election import Campaign, campaign
+from ha_canal.cluster.election import Campaign, WithdrawnError, campaign
 from ha_canal.cluster.embedded import embedded_coordinator
-from ha_canal.cluster.follow import LeaderSight, register_candidate
-from ha_canal.cluster.layout import Layout
+from ha_canal.cluster.follow import first_of, register_candidate
+from ha_canal.cluster.layout import Layout, NodeCard
 from ha_canal.cluster.layout import RunningNode as LeaderSeen
 from ha_canal.cluster.lease import Lease
 from ha_canal.cluster.lock_board import ClientLockBoard
+from ha_canal.cluster.orders import OrderDesk
+from ha_canal.cluster.placement import Seat, Sight
+from ha_canal.cluster.seating import Chair, Seating, seating
 from ha_canal.cluster.session import zookeeper_session
 from ha_canal.compiled import missing_extensions
 from ha_canal.config import InstanceSection, NodeConfig
-from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError
+from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError, UsageError
 from ha_canal.instance import Instance
 from ha_canal.protos import canal_pb2
 from ha_canal.server.serve import grpc_server
@@ -54,11 +58,18 @@ class RunningNode:
         self._instances: dict[str, Instance] = {}
         self._holders: dict[str, dict[str, str]] = {}
         self._begun = asyncio.Event()
-        self._sights = {name: LeaderSight() for name in self._sections}
+        self._news = asyncio.Event()
+        self._chairs = {name: Chair(self._news) for name in self._sections}
+        self._seating: Seating | None = None
+        self.orders = OrderDesk(coordinator, self._layout, self._look)
 
     @property
     def name(self) -> str:
         return self._config.node.name or self.address
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(sorted(self._sections))
 
     async def until(self, stop: asyncio.Event) -> None:
         """Return when ``stop`` is set."""
@@ -69,16 +80,18 @@ class RunningNode:
     async def run_for(self, section: InstanceSection) -> None:
         """Contend for one instance, run it while we lead, and contend again; until cancelled."""
         paths = self._layout.instance(section.name)
+        chair = self._chairs[section.name]
         election = Trouble(f"instance {section.name}: its election", log)
         delays = Backoff(initial_s=0.2, max_s=10.0)
         pauses = iter(delays)
         while True:
             async with campaign(
-                self._coordinator, paths, address=self.address, node=self.name, sight=self._sights[section.name]
+                self._coordinator, paths, address=self.address, node=self.name, sight=chair.sight
             ) as contest:
                 self._campaigns[section.name] = contest
                 over = False
                 while not over:
+                    await chair.until_ours()
                     if await self._lead_once(section, contest, election):
                         pauses = iter(delays)
                     await asyncio.sleep(next(pauses))
@@ -87,9 +100,11 @@ class RunningNode:
     async def _lead_once(self, section: InstanceSection, contest: Campaign, election: Trouble) -> bool:
         """Return whether all went well, however the term ended."""
         try:
-            async with contest.lease() as lease:
+            async with contest.lease(self._chairs[section.name].until_not_ours) as lease:
                 election.over()
                 await self._serve(section, lease)
+        except WithdrawnError:
+            return True
         except CanalError as error:
             if contest.is_over:
                 election.met(error)
@@ -109,13 +124,61 @@ class RunningNode:
         self._begun.set()
         self._begun = asyncio.Event()
         try:
-            await instance.run()
+            await self._run_until_called_away(instance)
         finally:
             del self._instances[section.name]
             self._holders.pop(section.name, None)
 
+    async def _run_until_called_away(self, instance: Instance) -> None:
+        chair = self._chairs[instance.name]
+        running = asyncio.create_task(instance.run(), name=f"instance {instance.name}")
+        called = asyncio.create_task(chair.until_called_away(), name=f"placement of {instance.name}")
+        try:
+            await asyncio.wait((running, called), return_when=asyncio.FIRST_COMPLETED)
+            if called.done() and not running.done():
+                log.info("instance %s: handed over to %s", instance.name, called.result())
+                await instance.hand_over(called.result())
+        finally:
+            running.cancel()
+            called.cancel()
+            await asyncio.wait((running, called))
+        if not running.cancelled():
+            running.result()
+
+    async def hand_all_over(self) -> None:
+        """Have all that was given out acknowledged, if clients are quick; nothing more is given out."""
+        await asyncio.gather(*(instance.hand_over() for instance in self._instances.values()))
+
+    @contextlib.asynccontextmanager
+    async def seated(self) -> AsyncIterator[None]:
+        """Follow placement while the block runs; a node by itself runs all it can."""
+        if self._config.cluster.mode == "embedded":
+            yield
+            return
+        sections = self._sections.values()
+        seats = {Seat(one.name, one.weight, one.preferred): self._chairs[one.name] for one in sections}
+        async with seating(self._coordinator, self._layout, self.address, self._card, seats, self._news) as made:
+            self._seating = made
+            yield
+
+    def shown(self) -> AbstractAsyncContextManager[None]:
+        """Show the node to the cluster, as one that can be given instances, while the block runs."""
+        settles_in_s = self._config.cluster.settle_s
+        return register_candidate(
+            self._coordinator, self._layout, self.address, *self._sections, card=self._card, settles_in_s=settles_in_s
+        )
+
+    @property
+    def _card(self) -> NodeCard:
+        return NodeCard(self.name, frozenset(self._sections))
+
+    async def _look(self) -> Sight:
+        if self._seating is None:
+            raise UsageError(f"{self.name} is no part of a cluster: there is no other node to run its instances")
+        return await self._seating.look()
+
     def _leader_of(self, name: str) -> str:
-        leader = self._sights[name].current if name in self._sights else None
+        leader = self._chairs[name].sight.current if name in self._chairs else None
         return leader.address if leader else ""
 
     # what the gRPC server asks: `ha_canal.server.ports.Directory`
@@ -123,8 +186,7 @@ class RunningNode:
     def instance(self, name: str) -> Instance:
         """Return the instance that runs here. Raises UnknownInstanceError or NotLeaderError."""
         if name not in self._sections:
-            known = ", ".join(sorted(self._sections))
-            raise UnknownInstanceError(f"there is no instance {name[:200]!r} on {self.name}; it knows: {known}")
+            raise UnknownInstanceError(f"there is no instance {name[:200]!r} on {self.name}; it knows: {self._known}")
         if name not in self._instances:
             leader = self._leader_of(name)
             raise NotLeaderError(name, "" if leader == self.address else leader)
@@ -134,7 +196,7 @@ class RunningNode:
         """See `ha_canal.server.ports.Directory`."""
         if name not in self._sections:
             return
-        first, session = self._sights[name].current, self._coordinator.session
+        first, session = self._chairs[name].sight.current, self._coordinator.session
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_UNTIL_LED_S):
                 while (
@@ -146,23 +208,15 @@ class RunningNode:
 
     def _is_worth_asking(self, name: str, first: LeaderSeen | None, not_led_by: str) -> bool:
         """Whether another node leads which the client does not call dead, or which began after it said so."""
-        leader = self._sights[name].current
+        leader = self._chairs[name].sight.current
         if leader is None or leader.address == self.address:
             return False
         return leader.address != not_led_by or leader != first
 
     async def _next_news(self, name: str, session: Session) -> Session:
         """Return the session as soon as it, the leader, or what runs here has changed."""
-        waits = [
-            asyncio.ensure_future(self._coordinator.session_changed(session)),
-            asyncio.ensure_future(self._sights[name].changed.wait()),
-            asyncio.ensure_future(self._begun.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        sight = self._chairs[name].sight
+        await first_of(self._coordinator.session_changed(session), sight.changed.wait(), self._begun.wait())
         return self._coordinator.session
 
     async def describe(self, request: canal_pb2.DescribeRequest) -> canal_pb2.DescribeReply:
@@ -176,7 +230,11 @@ class RunningNode:
 
     def _describe_self(self) -> canal_pb2.Node:
         return canal_pb2.Node(
-            name=self.name, address=self.address, running=sorted(self._instances), version=__version__
+            name=self.name,
+            address=self.address,
+            running=sorted(self._instances),
+            version=__version__,
+            drained=self._seating is not None and self.address in self._seating.sight.orders.drained,
         )
 
     async def _describe(self, name: str) -> canal_pb2.Instance:
@@ -259,19 +317,16 @@ async def node(config: NodeConfig) -> AsyncIterator[RunningNode]:
     async with _coordinator(config) as coordinator:
         running = RunningNode(config, coordinator)
         async with grpc_server(
-            running, config.node.listen, encode=encode_entry, lease_s=config.node.client_lease_s
+            running, config.node.listen, encode=encode_entry, lease_s=config.node.client_lease_s, orders=running.orders
         ) as port:
             if running.address.endswith(":0"):
                 running.address = f"{running.address.rpartition(':')[0]}:{port}"
-            names = [section.name for section in config.instance]
-            async with (
-                watchdog(config.cluster.session_timeout_s),
-                register_candidate(coordinator, Layout(config.cluster.root), running.address, *names),
-                asyncio.TaskGroup() as tasks,
-            ):
+            async with watchdog(config.cluster.session_timeout_s), running.seated(), asyncio.TaskGroup() as tasks:
                 campaigns = [tasks.create_task(running.run_for(section)) for section in config.instance]
                 try:
-                    yield running
+                    async with running.shown():  # to nobody any more when we begin to hand over
+                        yield running
                 finally:
+                    await running.hand_all_over()
                     for task in campaigns:
                         task.cancel()

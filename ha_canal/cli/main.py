@@ -104,6 +104,33 @@ def status(nodes: tuple[str, ...], as_json: bool) -> None:
         print_status(nodes, as_json=as_json)
 
 
+@main.command()
+@click.argument("instance")
+@click.option("--to", default="", help="the node's name or host:port")
+@click.option("--auto", is_flag=True, help="take an earlier move back: the cluster chooses again")
+@click.option("--node", "nodes", multiple=True, default=["127.0.0.1:11111"], show_default=True, help="any node")
+def move(instance: str, to: str, auto: bool, nodes: tuple[str, ...]) -> None:
+    """Hand INSTANCE over to another node, which keeps it until it is moved again."""
+    from ha_canal.cli.orders import order_move
+
+    if bool(to) == auto:
+        raise click.UsageError("give either --to NODE or --auto")
+    with _plain_errors():
+        order_move(nodes, instance, to)
+
+
+@main.command()
+@click.argument("name", metavar="NODE")
+@click.option("--off", is_flag=True, help="let it have instances again")
+@click.option("--node", "nodes", multiple=True, default=["127.0.0.1:11111"], show_default=True, help="any node")
+def drain(name: str, off: bool, nodes: tuple[str, ...]) -> None:
+    """Hand over all instances of NODE (a name or host:port); it takes none until --off."""
+    from ha_canal.cli.orders import order_drain
+
+    with _plain_errors():
+        order_drain(nodes, name, off=off)
+
+
 @main.command("check-config")
 @click.argument("path", type=click.Path(path_type=Path))
 def check_config(path: Path) -> None:

@@ -20,8 +20,8 @@ from typing import assert_never
 
 from ha_canal.backoff import Backoff
 from ha_canal.cluster.claim import Claim
-from ha_canal.cluster.coordinator import ConflictError, Coordinator, LinkState, Session, Watched
-from ha_canal.cluster.follow import LeaderSight, look
+from ha_canal.cluster.coordinator import ConflictError, Coordinator, LinkState, Session
+from ha_canal.cluster.follow import LeaderSight, first_of, look
 from ha_canal.cluster.layout import InstancePaths, RunningNode
 from ha_canal.cluster.leadership import Leadership, Role, step
 from ha_canal.cluster.leadership_events import (
@@ -54,6 +54,10 @@ from ha_canal.cluster.lease import Lease
 from ha_canal.errors import CoordinatorLostError, UsageError
 
 log = logging.getLogger(__name__)
+
+
+class WithdrawnError(Exception):
+    """We do not contend any more, as whoever asked for a lease wished."""
 
 
 class Campaign:
@@ -101,15 +105,15 @@ class Campaign:
         return self._failure_told
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[Lease]:
+    async def lease(self, withdraw: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[Lease]:
         """Contend; enter the block as leader; cancel it when the leadership ends.
 
         The cancellation stays inside: after the block, `Lease.lost` and `Lease.reason` tell how it ended. When the
         block ends by itself, or with an error of its own, ``running`` is released. To contend again, call again (after
         an error: with back-off). Raises what made the election itself fail, such as garbage in the epoch node; then
-        `is_over`, and to contend again takes a new campaign.
+        `is_over`, and to contend again takes a new campaign. Raises WithdrawnError when ``withdraw`` returns first.
         """
-        lease = await self._win()
+        lease = await self._win(withdraw)
         body = asyncio.current_task()
         assert body is not None
         cancelling = body.cancelling()
@@ -137,17 +141,25 @@ class Campaign:
             self._post(InstanceStopped())
         self._raise_failure()
 
-    async def _win(self) -> Lease:
+    async def _win(self, withdraw: Callable[[], Awaitable[None]] | None) -> Lease:
+        withdrawn = asyncio.ensure_future(withdraw()) if withdraw else self._loop.create_future()
+        try:
+            return await self._win_unless(withdrawn)
+        except (asyncio.CancelledError, WithdrawnError):
+            self._post(StopRequested())
+            self._post(InstanceStopped())
+            raise
+        finally:
+            withdrawn.cancel()
+
+    async def _win_unless(self, withdrawn: asyncio.Future[None]) -> Lease:
         while True:
             self._granted = self._loop.create_future()
             self._post(Contend())
-            try:
-                await asyncio.wait((self._granted, self._driver), return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                self._post(StopRequested())
-                self._post(InstanceStopped())
-                raise
+            await asyncio.wait((self._granted, self._driver, withdrawn), return_when=asyncio.FIRST_COMPLETED)
             self._raise_failure()
+            if not self._granted.done():
+                raise WithdrawnError
             lease = self._granted.result()
             if not lease.lost.is_set():
                 return lease
@@ -290,15 +302,7 @@ class Campaign:
             watched = await look(self._coordinator, self._paths.running)
             self.sight.see(watched.node, self._paths.running)
             self._post(RunningGone() if watched.node is None else RunningSeen(watched.node.owner))
-            await self._until_worth_a_look(watched)
-
-    async def _until_worth_a_look(self, watched: Watched) -> None:
-        waits = [asyncio.ensure_future(watched.changed.wait()), asyncio.ensure_future(self._look_again.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+            await first_of(watched.changed.wait(), self._look_again.wait())
 
     # What we ask of it ------------------------------------------------------------------------------------------------
 

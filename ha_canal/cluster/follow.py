@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 from ha_canal.backoff import Backoff, Trouble
 from ha_canal.cluster.coordinator import (
@@ -18,10 +20,11 @@ from ha_canal.cluster.coordinator import (
     Delete,
     Node,
     Operation,
+    Set,
     Watched,
     until_connected,
 )
-from ha_canal.cluster.layout import InstancePaths, Layout, RunningNode
+from ha_canal.cluster.layout import InstancePaths, Layout, NodeCard, RunningNode
 from ha_canal.errors import CanalError, CoordinatorLostError, UsageError
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,16 @@ async def look(coordinator: Coordinator, path: str) -> Watched:
             trouble.over()
             return watched
     raise AssertionError("delays never end")
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of these is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 # Who runs an instance -------------------------------------------------------------------------------------------------
@@ -91,7 +104,7 @@ async def watch_leader(coordinator: Coordinator, paths: InstancePaths) -> AsyncI
             sight.see(watched.node, paths.running)
             await watched.changed.wait()
 
-    async with _in_background(asyncio.create_task(watching(), name=f"watch {paths.running}")):
+    async with in_background(asyncio.create_task(watching(), name=f"watch {paths.running}")):
         yield sight
 
 
@@ -100,37 +113,64 @@ async def watch_leader(coordinator: Coordinator, paths: InstancePaths) -> AsyncI
 
 @asynccontextmanager
 async def register_candidate(
-    coordinator: Coordinator, layout: Layout, address: str, *names: str
+    coordinator: Coordinator,
+    layout: Layout,
+    address: str,
+    *names: str,
+    card: NodeCard | None = None,
+    settles_in_s: float = 0.0,
 ) -> AsyncIterator[None]:
     """Show this node in the cluster, and as a candidate for the instances ``names``, while the block runs.
 
     ``address`` is the ``host:port`` that we listen on, so whatever stands there under another session is a dead
-    process's, and is replaced. The nodes are made again in each new session.
+    process's, and is replaced. The nodes are made again in each new session. ``card`` is what the cluster is told of
+    us; it says that we have settled once a session has lasted for ``settles_in_s``.
     """
-    paths = [layout.node(address), *(layout.instance(name).candidate(address) for name in names)]
-    keepers = [asyncio.create_task(_keep(coordinator, path), name=f"keep {path}") for path in paths]
+    shown = layout.node(address)
+    paths = [shown, *(layout.instance(name).candidate(address) for name in names)]
+    card = card or NodeCard(instances=frozenset(names))
+    keepers = [
+        asyncio.create_task(
+            _keep(coordinator, path, card if path == shown else None, settles_in_s), name=f"keep {path}"
+        )
+        for path in paths
+    ]
     try:
-        async with _in_background(*keepers):
+        async with in_background(*keepers):
             yield
     finally:
         with suppress(CanalError):  # cut off, or gone already: they end with the session
             await _withdraw(coordinator, {path: await coordinator.read(path) for path in paths})
 
 
-async def _keep(coordinator: Coordinator, path: str) -> None:
+async def _keep(coordinator: Coordinator, path: str, card: NodeCard | None, settles_in_s: float) -> None:
+    settled = replace(card, settled=True).to_json() if card else b""
     delays = iter(_BACKOFF)
     while True:
         watched = await look(coordinator, path)
         if watched.node is not None and watched.node.owner == coordinator.session.id:
             delays = iter(_BACKOFF)
-            await watched.changed.wait()
+            if watched.node.data == settled:
+                await watched.changed.wait()
+            else:
+                await _settle(coordinator, path, settled, watched, settles_in_s)
             continue
         stale: list[Operation] = [] if watched.node is None else [Delete(path, watched.node.version)]
         try:
-            await coordinator.commit([*stale, Create(path, ephemeral=True)])
+            await coordinator.commit([*stale, Create(path, card.to_json() if card else b"", ephemeral=True)])
         except (ConflictError, CoordinatorLostError) as error:  # it came or went meanwhile, or we are cut off
             log.debug("cannot make %s yet: %s", path, error)
             await asyncio.sleep(next(delays))
+
+
+async def _settle(coordinator: Coordinator, path: str, settled: bytes, watched: Watched, settles_in_s: float) -> None:
+    """Say that we have settled, unless the node changes before that."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settles_in_s):
+            await watched.changed.wait()
+            return
+    with suppress(ConflictError, CoordinatorLostError):  # the next look shows it
+        await coordinator.commit([Set(path, settled)])
 
 
 async def _withdraw(coordinator: Coordinator, nodes: Mapping[str, Node | None]) -> None:
@@ -139,7 +179,7 @@ async def _withdraw(coordinator: Coordinator, nodes: Mapping[str, Node | None]) 
 
 
 @asynccontextmanager
-async def _in_background(*tasks: asyncio.Task[None]) -> AsyncIterator[None]:
+async def in_background(*tasks: asyncio.Task[None]) -> AsyncIterator[None]:
     """Run endless tasks beside the block; one that failed (a bug) is raised when the block ends."""
     try:
         yield

@@ -4,10 +4,12 @@ The tree is Canal's own (default root ``/otter/canal``), so that its clients and
 JSON with alphabetical keys and without nulls. We add members and nodes, and rename none;
 `ha_canal.cursor.record` reads and writes what is in a cursor::
 
-    <root>/cluster/<ip:port>                             ephemeral   a node of the cluster
+    <root>/cluster/<ip:port>                             ephemeral   NodeCard: a node of the cluster
+    <root>/placement                                     ours        Orders: what operators want to run where
     <root>/destinations/<d>/cluster/<ip:port>            ephemeral   a node that would run the instance
     <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
     <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
+    <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
     <root>/destinations/<d>/config, …/schema             ours        kept for what comes: no client id
     <root>/destinations/<d>/parse                                    a cursor: where the first client begins
     <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
@@ -23,7 +25,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ha_canal.errors import UsageError
@@ -31,7 +33,7 @@ from ha_canal.errors import UsageError
 DEFAULT_ROOT = "/otter/canal"
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]{1,200}")
-_OURS = frozenset({"cluster", "config", "epoch", "parse", "running", "schema"})
+_OURS = frozenset({"cluster", "config", "epoch", "history", "parse", "running", "schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class Layout:
     def cluster(self) -> str:
         """The parent of all nodes of the cluster."""
         return f"{self.root}/cluster"
+
+    @property
+    def placement(self) -> str:
+        """What operators want to run where."""
+        return f"{self.root}/placement"
 
     def node(self, address: str) -> str:
         return f"{self.cluster}/{_name(address, 'an address')}"
@@ -75,6 +82,10 @@ class InstancePaths:
     @property
     def parse(self) -> str:
         return f"{self.path}/parse"
+
+    @property
+    def history(self) -> str:
+        return f"{self.path}/history"
 
     @property
     def cluster(self) -> str:
@@ -150,6 +161,64 @@ class RunningNode:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeCard:
+    """A node as it shows itself. ``settled``: up for long enough that others hand instances over to it unasked.
+
+    ``session`` is that of the ephemeral node, and not in the payload.
+    """
+
+    name: str = ""
+    instances: frozenset[str] = frozenset()
+    settled: bool = False
+    session: str = ""
+
+    def to_json(self) -> bytes:
+        return _json({"instances": sorted(self.instances), "name": self.name or None, "settled": self.settled})
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str, session: str = "") -> NodeCard:
+        """Parse what we wrote; Canal writes nothing there, which is a node that takes nothing."""
+        members = _object(data, where) if data else {}
+        return cls(
+            name=_text(members, "name", where),
+            instances=frozenset(_texts(members, "instances", where)),
+            settled=members.get("settled") is True,
+            session=session,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An order to run an instance on the node at ``address``, which then had this session."""
+
+    address: str
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What operators want: the nodes at these addresses drained, and these instances (by name) moved."""
+
+    drained: frozenset[str] = frozenset()
+    moved: Mapping[str, Moved] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        moved = {name: {"address": to.address, "session": to.session or None} for name, to in self.moved.items()}
+        return _json({"drained": sorted(self.drained), "moved": moved})
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Orders:
+        members = _object(data, where) if data else {}
+        moved = members.get("moved") or {}
+        if not isinstance(moved, dict) or not all(isinstance(to, dict) for to in moved.values()):
+            raise UsageError(f"{where}: moved is {moved!r} and no map of objects; mend or delete the node")
+        return cls(
+            frozenset(_texts(members, "drained", where)),
+            {name: Moved(_text(to, "address", where), _text(to, "session", where)) for name, to in moved.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RunningClient:
     """Who holds the lock of a client id; ``address`` is the client's. Canal's client ids are numbers, ours texts."""
 
@@ -211,6 +280,13 @@ def _text(members: Mapping[str, Any], key: str, where: str) -> str:
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{where}: {key} is {value!r} and no text; mend or delete the node")
     return value or ""
+
+
+def _texts(members: Mapping[str, Any], key: str, where: str) -> list[str]:
+    value = members.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{where}: {key} is {value!r} and no list of texts; mend or delete the node")
+    return value
 
 
 def _number(members: Mapping[str, Any], key: str, where: str) -> int:

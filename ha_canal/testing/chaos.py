@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,15 @@ from ha_canal.testing.database import DatabaseServer
 from ha_canal.testing.eventually import eventually
 from ha_canal.testing.mariadb import mariadb_server
 from ha_canal.testing.mysql import mysql_server
-from ha_canal.testing.nodes import ClusterPlan, NodeProcess, faults_logged, is_drained, leader_of, running_nodes
+from ha_canal.testing.nodes import (
+    ClusterPlan,
+    NodeProcess,
+    faults_logged,
+    is_drained,
+    leader_of,
+    order_move,
+    running_nodes,
+)
 from ha_canal.testing.workload import CLIENT_ID, Arrival, Reader, Writer, committed, create_tables
 from ha_canal.testing.zookeeper import zookeeper_server
 
@@ -47,6 +55,8 @@ class Options:
     """What one campaign does."""
 
     kills: int = 20
+    moves: int = 0
+    stops: int = 0
     seed: int = 1
     session_timeout_s: float = 4.0
     pause_s: float = 0.002
@@ -71,10 +81,21 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """One planned move, or one clean stop: ``gap_s`` between the last batch of the old leader and the next one's."""
+
+    kind: str
+    node: str
+    epoch: int
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a campaign showed. ``faults`` are the lines in which a node logged a fault of the program."""
 
     kills: Sequence[Kill]
+    departures: Sequence[Departure]
     verdict: Verdict
     faults: Sequence[str]
 
@@ -107,10 +128,12 @@ class Campaign:
             writers = [stack.enter_context(self._writer(number)) for number in (1, 2)]
             await self._later_than(0)
             kills = [await self._kill() for _ in range(self._options.kills)]
+            moves = [await self._depart("move", self._move) for _ in range(self._options.moves)]
+            stops = [await self._depart("stop", self._stop) for _ in range(self._options.stops)]
             for writer in writers:
                 writer.stop()
             await self._drain(truth := committed(self._source))
-        return Outcome(kills, self._checker.verdict(truth), faults_logged(self._nodes))
+        return Outcome(kills, [*moves, *stops], self._checker.verdict(truth), faults_logged(self._nodes))
 
     async def _drain(self, truth: Sequence[Mark]) -> None:
         """Wait until all of it was given and acknowledged; when that does not come about, the verdict will say so.
@@ -156,6 +179,36 @@ class Campaign:
             f"(elected {elected_s:5.2f}, reading {reading_s:5.2f})"
         )
         return kill
+
+    async def _depart(self, kind: str, do: Callable[[NodeProcess], Awaitable[None]]) -> Departure:
+        await leader_of(self._nodes)
+        await asyncio.sleep(self._random.uniform(0, _LONGEST_CALM_S))
+        leader = await leader_of(self._nodes)
+        epoch = max(reader.epoch for reader in self._readers)
+        await do(leader)
+        arrival = await self._later_than(epoch)
+        last_s = max(
+            (one.at_s for reader in self._readers for one in reader.arrivals if one.epoch <= epoch),
+            default=arrival.at_s,
+        )
+        departure = Departure(kind, leader.name, epoch, round(arrival.at_s - last_s, 3))
+        self._say(f"  {leader.name}  epoch {epoch:>3}  {kind}  {departure.gap_s:5.3f} s without batches")
+        if not leader.process.running:
+            await leader.start()
+        return departure
+
+    async def _move(self, leader: NodeProcess) -> None:
+        """Order it to a random other node, of any node."""
+        to, asked = (
+            self._random.choice([one for one in self._nodes if one is not leader]),
+            self._random.choice(self._nodes),
+        )
+        await asyncio.to_thread(order_move, asked.address, "shop", to.address)
+
+    async def _stop(self, leader: NodeProcess) -> None:
+        """Stop it cleanly; no earlier move draws the instance back."""
+        await asyncio.to_thread(order_move, leader.address, "shop", "")
+        await leader.process.stop()
 
     def _said(self, epoch: int, since: datetime) -> tuple[float, float]:
         """Return when the leader of ``epoch`` logged its election, and after that its first reading; -1: never."""
@@ -210,6 +263,12 @@ def summary(outcome: Outcome, options: Options) -> list[str]:
             f"{statistics.median(seconds):.2f} s, max {max(seconds):.2f} s "
             f"(session timeout {options.session_timeout_s:g} s)"
         )
+    for kind, what in (("move", "planned moves"), ("stop", "clean stops")):
+        if gaps := [departure.gap_s for departure in outcome.departures if departure.kind == kind]:
+            lines.append(
+                f"  without batches at {len(gaps)} {what}: min {min(gaps):.3f} s, "
+                f"median {statistics.median(gaps):.3f} s, max {max(gaps):.3f} s"
+            )
     return [*lines, f"  => {'the promise held' if outcome.holds else 'THE PROMISE WAS BROKEN'}"]
 
 
@@ -221,6 +280,8 @@ def main() -> None:
     """Parse the command line, run, and exit with 0 only if the verdict holds."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--moves", type=int, default=0, help="planned moves of the instance, after the kills")
+    parser.add_argument("--stops", type=int, default=0, help="clean stops of the leader, after the moves")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--session-timeout", type=float, default=4.0, help="of ZooKeeper, in seconds")
     parser.add_argument("--source", choices=["mariadb", "mysql"], default="mariadb")
@@ -229,8 +290,11 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("ha_canal.client").setLevel(logging.ERROR)  # that nodes are down is no news here
     seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
-    options = Options(arguments.kills, seed, arguments.session_timeout)
-    _say(f"{options.kills} kills of the leader on {arguments.source}, seed {seed}")
+    options = Options(arguments.kills, arguments.moves, arguments.stops, seed, arguments.session_timeout)
+    _say(
+        f"{options.kills} kills, {options.moves} moves, {options.stops} stops of the leader on {arguments.source}, "
+        f"seed {seed}"
+    )
     outcome = asyncio.run(run(options, arguments.source, arguments.logs, say=_say))
     for line in summary(outcome, options):
         _say(line)

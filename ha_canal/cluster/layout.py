@@ -10,6 +10,7 @@ JSON with alphabetical keys and without nulls. We add members and nodes, and ren
     <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
     <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
     <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
+    <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
     <root>/destinations/<d>/config, …/schema             ours        kept for what comes: no client id
     <root>/destinations/<d>/parse                                    a cursor: where the first client begins
     <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
@@ -82,6 +83,10 @@ class InstancePaths:
     @property
     def parse(self) -> str:
         return f"{self.path}/parse"
+
+    @property
+    def history(self) -> str:
+        return f"{self.path}/history"
 
     @property
     def history(self) -> str:

@@ -1,27 +1,38 @@
 """The JSON of one client's cursor, as Canal keeps it in ZooKeeper, so that its operators and tools can read it.
 
 The layout is Canal's LogPosition as fastjson writes it: keys in alphabetical order, ``postion`` misspelt, nulls left
-out. We add ``epoch`` beside it, and ``ordinal`` and ``serverUuid`` inside ``postion``; we remove and rename nothing.
+out. We add ``epoch`` and ``remembered`` beside it, and ``ordinal`` and ``serverUuid`` inside ``postion``; we remove and
+rename nothing. ``remembered`` is there where the source has no GTIDs: the fingerprints of the last transactions done.
 Canal's own cursors carry the start of the event that was acknowledged last; ours the boundary behind the last
 transaction, or, with an ordinal, the start of the transaction that is acknowledged in part.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from typing import Any
 
 from ha_canal.errors import CursorFormatError
 from ha_canal.model.gtid import parse_gtid_set
 from ha_canal.model.position import Position
+from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
 
 _TYPE = "com.alibaba.otter.canal.protocol.position.LogPosition"
 _MAX_SHOWN = 200
 
 
-def cursor_to_json(position: Position, *, source_host: str, source_port: int, epoch: int) -> bytes:
+def cursor_to_json(
+    position: Position,
+    *,
+    source_host: str,
+    source_port: int,
+    epoch: int,
+    remembered: Remembered = NOTHING_REMEMBERED,
+) -> bytes:
     """Return the cursor's bytes. ``epoch`` is that of the leader who writes it."""
-    record = {
+    record: dict[str, Any] = {
         "@type": _TYPE,
         "epoch": epoch,
         "identity": {"slaveId": -1, "sourceAddress": {"address": source_host, "port": source_port}},
@@ -36,6 +47,9 @@ def cursor_to_json(position: Position, *, source_host: str, source_port: int, ep
             "timestamp": position.timestamp_ms,
         },
     }
+    if remembered:
+        packed = struct.pack(f"<{len(remembered.fingerprints)}I", *remembered.fingerprints)
+        record["remembered"] = {"last": base64.b64encode(packed).decode(), "since": remembered.since_s}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -51,6 +65,19 @@ def cursor_from_json(data: bytes) -> Position:
             f"the stored cursor cannot be read: {error}. Delete it, or write one that can, to go on; "
             f"it begins with {data[:_MAX_SHOWN]!r}"
         ) from None
+
+
+def remembered_from_json(data: bytes) -> Remembered:
+    """Return what is remembered beside the position in ``data``: nothing where there is none, or none that can be read.
+
+    It only saves repetitions, so it never stands in the way of a cursor.
+    """
+    try:
+        members = json.loads(data)["remembered"]
+        packed = base64.b64decode(members["last"], validate=True)
+        return Remembered(struct.unpack(f"<{len(packed) // 4}I", packed), int(members["since"]))
+    except (ValueError, TypeError, KeyError, RecursionError, struct.error):
+        return NOTHING_REMEMBERED
 
 
 def _members(record: object) -> dict[str, Any]:

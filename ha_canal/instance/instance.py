@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ha_canal.backoff import Backoff
 from ha_canal.cluster.coordinator import Tree
@@ -30,12 +30,15 @@ from ha_canal.instance.feed import Feed
 from ha_canal.instance.misspelt import Misspelt
 from ha_canal.instance.opening import find_opening
 from ha_canal.instance.records import Records, Term
+from ha_canal.model.change import Item
 from ha_canal.model.position import Position
+from ha_canal.model.run import Run
 from ha_canal.protos import canal_pb2
 from ha_canal.server.framing import place_of
 from ha_canal.server.ports import LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
+from ha_canal.source.fingerprint import Memory
 from ha_canal.source.reader import Identity, Reader
 from ha_canal.store.ring import Ring
 
@@ -201,23 +204,29 @@ class Instance:
         """
         opening = await find_opening(self._config, self._records)
         clients, at = opening.clients, opening.at
-        wants = {client_id: TableFilter(pattern, accepted=True) for client_id, (_, pattern) in clients.items()}
+        wants = {client_id: TableFilter(known.pattern, accepted=True) for client_id, known in clients.items()}
         source = self._config.source
         identity = Identity.of_instance(self.name, root=self._root, server_id=source.server_id)
         self._why, self._started_at, self._gtids_from_empty = opening.why, at, opening.from_empty
         log.info("instance %s, epoch %d: %s", self.name, self.epoch, opening.why)
         self._misspelt.begin(opening.visible)
         self._misspelt.look_at(self._filter, "the instance's filter")
-        self._written.update({client_id: cursor for client_id, (cursor, _) in clients.items()})
+        self._written.update({client_id: known.cursor for client_id, known in clients.items()})
+        self._records.memory = Memory(at, opening.remembered) if opening.remembers else None
         limits = self._config.ring
         self._ring = Ring(max_bytes=limits.max_bytes, max_items=limits.max_items, filled_from=at)
-        for client_id, (cursor, pattern) in clients.items():
-            self._feeds[client_id] = self._open(client_id, cursor, pattern, wants[client_id])
+        for client_id, known in clients.items():
+            self._feeds[client_id] = self._open(client_id, known.cursor, known.pattern, wants[client_id])
             self._misspelt.look_at(wants[client_id], _filter_of(client_id))
-        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._ring.put, at)
+        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._put, at)
         self._ready.set()
         self._ready_or_failed.set()
         return self._reader
+
+    async def _put(self, items: Sequence[Item | Run]) -> None:
+        if self._records.memory is not None:
+            self._records.memory.saw(items)
+        await self._ring.put(items)
 
     # cursors
 
@@ -231,6 +240,7 @@ class Instance:
     async def _keep_idle_cursors(self) -> None:
         while True:
             await asyncio.sleep(_IDLE_CURSOR_S)
+            self._records.forget_before([feed.ring.cursor for feed in self._feeds.values()])
             try:
                 await self.flush()
             except CanalError as error:  # the term ends, or the link is down: the next round, or the next leader

@@ -1,84 +1,189 @@
 """What is asked before a term reads: who the server is, where each client is in its binlog, and where to begin.
 
 Nothing is kept of an attempt that fails. What is decided here and must not be decided otherwise by the next term (a
-first start, a client's place on a new server) is durable when `find_opening` returns.
+first start, a client's place on a new server, a gap that is accepted) is durable when `find_opening` returns.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ha_canal.config import InstanceSection
-from ha_canal.errors import PositionPurgedError, SourceRefusedError
-from ha_canal.instance.records import Records
+from ha_canal.errors import PositionPurgedError
+from ha_canal.instance.crossing import Crossing, cross
+from ha_canal.instance.notices import Notice, notice_now
+from ha_canal.instance.records import Known, Records
 from ha_canal.model.position import Position
+from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
 from ha_canal.mysql.connection import (
-    ServerInfo,
     Session,
+    binlog_files,
+    binlog_state,
     end_of_binlog,
     has_gtids_before,
     inspect,
+    server_time_ms,
     session,
     start_of_binlog,
     visible_tables,
 )
+from ha_canal.source.binlog import Binlog
 from ha_canal.source.position import ByTime, Start, StartRules, choose_start
 
 log = logging.getLogger(__name__)
 
+_FIRST = ""
+"""In the place of a client id: the stored first start, which stands for whoever comes first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where a term begins. ``clients`` are all that are known, with cursor and filter; ``why`` is a sentence."""
+    """Where a term begins. ``clients`` are all that are known, as of this server; ``why`` is a sentence.
+
+    ``remembers``: the source has no GTIDs to go by, so that transactions have to be known by fingerprint;
+    ``remembered`` are those before ``at``.
+    """
 
     at: Position
     why: str
     from_empty: bool
     visible: list[tuple[str, str]]
-    clients: dict[str, tuple[Position, str]]
+    clients: dict[str, Known]
+    remembers: bool
+    remembered: Remembered
+
+
+def rules_of(config: InstanceSection) -> StartRules:
+    """Return what the section says of starting."""
+    at = config.start_at
+    return StartRules(
+        start=config.start,
+        at=Position(at.file, at.offset, gtid_set=at.gtid_set) if at and (at.file or at.gtid_set) else None,
+        at_time_ms=round(at.time.timestamp() * 1000) if at and at.time else 0,
+        on_purged=config.on_purged,
+        fallback_interval_s=config.fallback_interval_s,
+    )
 
 
 async def find_opening(config: InstanceSection, records: Records) -> Opening:
     """Find where to read from, and store that if it is new. Raises our errors."""
     clients = await records.clients()
+    await records.load_notices()
     async with session(config.source) as db:
-        info = await inspect(db, config.source)
-        oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
-        start = await _choose([cursor for cursor, _ in clients.values()], info, oldest, end, config, records)
+        binlog = await look(db, config)
+        start, clients = await _start(config, binlog, clients, records)
         # What is read from here on is this server's, whoever wrote the cursors.
+        info = binlog.info
         at = replace(start.position, server_uuid=info.server_uuid, server_id=info.server_id)
-        from_empty = await _counts_from_empty(db, info, at)
-        return Opening(at, start.why, from_empty, await visible_tables(db), clients)
+        from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
+        visible = await visible_tables(db)
+    first = min(clients.values(), key=lambda known: known.cursor.order, default=None)
+    return Opening(
+        at,
+        start.why,
+        from_empty,
+        visible,
+        clients,
+        remembers=not at.gtid_set and not from_empty,
+        remembered=first.remembered if first else NOTHING_REMEMBERED,
+    )
 
 
-async def _counts_from_empty(db: Session, info: ServerInfo, at: Position) -> bool:
-    return info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
+async def look(db: Session, config: InstanceSection) -> Binlog:
+    """Ask what the source has now. The time is asked first: whatever is behind the end is younger."""
+    info = await inspect(db, config.source)
+    now_ms = await server_time_ms(db)
+    files = await binlog_files(db)
+    oldest, end = await start_of_binlog(db, info), await end_of_binlog(db, info)
+    return Binlog(info, tuple(files), oldest, end, await binlog_state(db, info), now_ms)
 
 
-async def _choose(
-    cursors: list[Position],
-    info: ServerInfo,
-    oldest: Position,
-    end: Position,
-    config: InstanceSection,
-    records: Records,
-) -> Start:
+async def _start(
+    config: InstanceSection, binlog: Binlog, clients: dict[str, Known], records: Records
+) -> tuple[Start, dict[str, Known]]:
     """Choose the start. Without any client the stored first start counts; a new one is stored."""
-    rules = StartRules(start=config.start)
-    if cursors:
-        return _known(choose_start(cursors, info, oldest=oldest, end=end, rules=rules))
+    if clients:
+        return await _go_on(config, binlog, clients, records)
     if checkpoint := await records.first_start():
         try:
-            return _known(choose_start([checkpoint], info, oldest=oldest, end=end, rules=rules))
+            start, _ = await _go_on(config, binlog, {_FIRST: Known(checkpoint, "")}, records)
         except PositionPurgedError as error:
             log.warning("instance %s has no client, and its stored start is gone: %s", config.name, error)
-    start = _known(choose_start([], info, oldest=oldest, end=end, rules=rules))
-    await records.commit({records.paths.parse: records.encode(start.position)})
-    return start
+        else:
+            return start, {}
+    return await _begin(config, binlog, records), {}
 
 
-def _known(start: Start | ByTime) -> Start:
-    if isinstance(start, ByTime):
-        raise SourceRefusedError(start.why)
-    return start
+async def _begin(config: InstanceSection, binlog: Binlog, records: Records) -> Start:
+    """Choose and store a first start."""
+    chosen = _choose(config, binlog, [])
+    if isinstance(chosen, ByTime):
+        crossing = await cross(config, binlog, chosen, {_FIRST: Known(binlog.oldest, "")})
+        position = replace(crossing.cursors[_FIRST].cursor, gtid_set="")
+        start = Start(position, f"{chosen.why}, which is at {position}")
+    else:
+        start = chosen
+    position = start.position
+    if not position.timestamp_ms and position.order == binlog.end.order:
+        position = replace(position, timestamp_ms=binlog.now_ms)  # so that another server can be searched by it
+    notices = [notice_now("gap", start.gap)] if start.gap else []
+    await records.commit({records.paths.parse: records.encode(position)}, notices=notices)
+    return replace(start, position=position)
+
+
+async def _go_on(
+    config: InstanceSection, binlog: Binlog, clients: dict[str, Known], records: Records
+) -> tuple[Start, dict[str, Known]]:
+    """Find every client's place on this server, and make durable what of it is new."""
+    chosen = _choose(config, binlog, [known.cursor for known in clients.values()])
+    if isinstance(chosen, Start):
+        moved = _moved(clients, chosen)
+        notices = [notice_now("gap", chosen.gap)] if chosen.gap else []
+        why = chosen.why
+    else:
+        crossing = await cross(config, binlog, chosen, clients)
+        moved, notices, why = crossing.cursors, _notices(crossing), f"{chosen.why}; {crossing.what}"
+    if moved:
+        await _store(records, moved, notices)
+    clients = clients | moved
+    final = _choose(config, binlog, [known.cursor for known in clients.values()])
+    assert isinstance(final, Start)  # all cursors are of this server now
+    return replace(final, why=why), clients
+
+
+def _choose(config: InstanceSection, binlog: Binlog, cursors: Sequence[Position]) -> Start | ByTime:
+    return choose_start(
+        cursors,
+        binlog.info,
+        oldest=binlog.oldest,
+        end=binlog.end,
+        rules=rules_of(config),
+        binlog_state=binlog.state,
+    )
+
+
+def _moved(clients: Mapping[str, Known], start: Start) -> dict[str, Known]:
+    """Return the clients whose cursor is another one now: what they remember ends before the gap."""
+    return {
+        client_id: Known(cursor, known.pattern)
+        for (client_id, known), cursor in zip(clients.items(), start.cursors, strict=True)
+        if cursor is not known.cursor
+    }
+
+
+def _notices(crossing: Crossing) -> list[Notice]:
+    gaps = [notice_now("gap", gap, client_id) for client_id, gap in crossing.gaps.items()]
+    return [notice_now("seam", crossing.what), *gaps]
+
+
+async def _store(records: Records, moved: Mapping[str, Known], notices: Sequence[Notice]) -> None:
+    paths = records.paths
+    values = {
+        paths.parse if client_id == _FIRST else paths.client(client_id).cursor: records.encode(
+            known.cursor, known.remembered
+        )
+        for client_id, known in moved.items()
+    }
+    await records.commit(values, notices=notices)

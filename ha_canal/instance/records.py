@@ -7,14 +7,18 @@ order to calls that run at the same time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ha_canal.cluster.coordinator import Tree
 from ha_canal.cluster.layout import InstancePaths
 from ha_canal.config import SourceSection
-from ha_canal.cursor import cursor_from_json, cursor_to_json
+from ha_canal.cursor import cursor_from_json, cursor_to_json, remembered_from_json
+from ha_canal.instance.notices import MOST_KEPT, Notice, notices_from_json, notices_to_json
 from ha_canal.model.position import Position
+from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
+from ha_canal.source.fingerprint import Memory
 
 
 class Term(Protocol):
@@ -27,8 +31,17 @@ class Term(Protocol):
     async def write_fenced(self, values: Mapping[str, bytes], delete: Collection[str] = ()) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A client as the coordinator knows it. ``remembered``: its last transactions, where the source has no GTIDs."""
+
+    cursor: Position
+    pattern: str
+    remembered: Remembered = NOTHING_REMEMBERED
+
+
 class Records:
-    """The records of one instance in one term."""
+    """The records of one instance in one term. ``notices`` are those on record, once `load_notices` has read them."""
 
     def __init__(self, term: Term, tree: Tree, paths: InstancePaths, source: SourceSection) -> None:
         self._term = term
@@ -36,31 +49,61 @@ class Records:
         self._source = source
         self._committing = asyncio.Lock()
         self.paths = paths
+        self.memory: Memory | None = None
+        """What was read of a source without GTIDs: cursors are written with what they have behind them."""
+        self.notices: tuple[Notice, ...] = ()
 
-    async def clients(self) -> dict[str, tuple[Position, str]]:
-        """Return cursor and filter of every client that has a cursor."""
+    async def clients(self) -> dict[str, Known]:
+        """Return every client that has a cursor."""
         found = {}
         for client_id in self.paths.clients_of(await self._tree.children(self.paths.path)):
             paths = self.paths.client(client_id)
-            if cursor := await self._position(paths.cursor):
+            cursor = await self._tree.read(paths.cursor)
+            if cursor is not None and cursor.data:
                 node = await self._tree.read(paths.filter)
-                found[client_id] = cursor, node.data.decode() if node is not None else ""
+                pattern = node.data.decode() if node is not None else ""
+                found[client_id] = Known(cursor_from_json(cursor.data), pattern, remembered_from_json(cursor.data))
         return found
 
-    async def _position(self, path: str) -> Position | None:
-        node = await self._tree.read(path)
-        return cursor_from_json(node.data) if node is not None and node.data else None
-
-    def encode(self, position: Position) -> bytes:
-        """Return a position as a cursor node holds it."""
+    def encode(self, position: Position, remembered: Remembered | None = None) -> bytes:
+        """Return a position as a cursor node holds it, with what is remembered of the transactions before it."""
         source = self._source
-        return cursor_to_json(position, source_host=source.host, source_port=source.port, epoch=self._term.epoch)
+        if remembered is None:
+            remembered = self.memory.recall(position) if self.memory else NOTHING_REMEMBERED
+        return cursor_to_json(
+            position,
+            source_host=source.host,
+            source_port=source.port,
+            epoch=self._term.epoch,
+            remembered=remembered,
+        )
+
+    def forget_before(self, cursors: Sequence[Position]) -> None:
+        """Let go of what none of the clients' ``cursors`` needs."""
+        if self.memory is not None and cursors:
+            self.memory.forget_before(min(cursors, key=lambda cursor: cursor.order))
 
     async def first_start(self) -> Position | None:
         """Return where reading begins for the first client, if that was decided before."""
-        return await self._position(self.paths.parse)
+        node = await self._tree.read(self.paths.parse)
+        return cursor_from_json(node.data) if node is not None and node.data else None
 
-    async def commit(self, values: Mapping[str, bytes], delete: Collection[str] = ()) -> None:
-        """Write under the fence, one commit after the other: what was given later is applied later."""
+    async def load_notices(self) -> None:
+        """Read what is on record."""
+        node = await self._tree.read(self.paths.history)
+        self.notices = tuple(notices_from_json(node.data)) if node is not None else ()
+
+    async def commit(
+        self, values: Mapping[str, bytes], delete: Collection[str] = (), *, notices: Sequence[Notice] = ()
+    ) -> None:
+        """Write under the fence, one commit after the other: what was given later is applied later.
+
+        ``notices`` go on record in the same commit.
+        """
         async with self._committing:
-            await self._term.write_fenced(values, delete)
+            if not notices:
+                await self._term.write_fenced(values, delete)
+                return
+            all_notices = (*self.notices, *notices)[-MOST_KEPT:]
+            await self._term.write_fenced({**values, self.paths.history: notices_to_json(all_notices)}, delete)
+            self.notices = all_notices

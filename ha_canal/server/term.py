@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,127}", re.ASCII)
-_RESERVED = frozenset({"cluster", "config", "cursor", "epoch", "filter", "mark", "parse", "running", "schema"})
+_RESERVED = frozenset(
+    {"cluster", "config", "cursor", "epoch", "filter", "history", "mark", "parse", "running", "schema"}
+)
 """Names that stand beside the client ids in ZooKeeper."""
 
 

@@ -30,7 +30,12 @@ _OF_THE_FILE = frozenset(
         EventType.START_ENCRYPTION, EventType.HEARTBEAT, EventType.HEARTBEAT_V2,
     }
 )  # fmt: skip
-_INSIDE = frozenset({*map(int, ROWS_SHAPES), 2, 16, 19})  # QUERY, XID, TABLE_MAP: numbers compare faster
+_INSIDE = frozenset(
+    {
+        *ROWS_SHAPES, EventType.QUERY, EventType.XID, EventType.TABLE_MAP, EventType.ROWS_QUERY,
+        EventType.ANNOTATE_ROWS, EventType.TRANSACTION_PAYLOAD, EventType.QUERY_COMPRESSED,
+    }
+)  # fmt: skip
 _LAST_OF_A_FILE = frozenset({EventType.ROTATE, EventType.STOP})
 
 
@@ -91,18 +96,22 @@ class BoundaryScan:
         return False
 
     def _step_over(self, buffer: bytes, at: int) -> int:
-        """Step over old events inside of transactions that a GTID event began: nearly all that there is."""
+        """Step over whole old events of transactions that GTID events begin: nearly all that there is."""
         unpack, last = _HEAD.unpack_from, len(buffer) - 24
         young_s, stop_at, before, newest_s = self._young_s, self._stop_at, self._end, self._newest_s
         while at <= last:
-            packet, ok, time_s, code, _, end, _ = unpack(buffer, at)
-            length = packet & _FULL
-            if ok or code not in _INSIDE or time_s >= young_s or not before < end < stop_at or length == _FULL:
+            packet, ok, time_s, code, size, end, _ = unpack(buffer, at)
+            if ok or time_s >= young_s or not before < end < stop_at or packet & _FULL == _FULL:
+                break
+            if code in _STARTS:
+                self._start = end - size
+                self._newest_before_s = newest_s
+            elif code not in _INSIDE:
                 break
             if time_s > newest_s:
                 newest_s = time_s
             before = end
-            at += 4 + length
+            at += 4 + (packet & _FULL)
         self._end, self._newest_s = before, newest_s
         return at
 

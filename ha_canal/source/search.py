@@ -12,13 +12,15 @@ import logging
 import secrets
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.config import SourceSection
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import ServerInfo
-from ha_canal.mysql.dump import LARGEST_OFFSET, dump
+from ha_canal.mysql.dump import LARGEST_OFFSET, BinlogSocket, dump
 from ha_canal.source.boundaries import BoundaryScan
 from ha_canal.source.refusal import explain_server_error
 
@@ -68,6 +70,17 @@ class BinlogSearch:
             self._created_s[file] = (await self._scan(file, 0)).created_s
         return self._created_s[file]
 
+    def dump(self, start: Position) -> AbstractAsyncContextManager[BinlogSocket]:
+        """Return a dump connection from ``start``, by file and offset."""
+        return dump(
+            self._source,
+            self._info,
+            replace(start, gtid_set=""),
+            server_id=self._server_id,
+            replica_uuid=self._replica_uuid,
+            heartbeat_s=_HEARTBEAT_S,
+        )
+
     async def _newest_begun_before(self, young_s: int) -> str | None:
         """Look back in growing strides, then halve the last one: few heads are read, and the newest ones first."""
         too_young, step = len(self._files), 1
@@ -89,17 +102,12 @@ class BinlogSearch:
     async def _scan(self, file: str, young_s: int) -> BoundaryScan:
         scan = BoundaryScan(young_s=young_s, stop_at=self._end.offset if file == self._end.file else 0)
         start = Position(file, _FIRST_EVENT)
-        async with dump(
-            self._source,
-            self._info,
-            start,
-            server_id=self._server_id,
-            replica_uuid=self._replica_uuid,
-            heartbeat_s=_HEARTBEAT_S,
-        ) as socket:
+        async with self.dump(start) as socket:
             try:
-                while not scan.feed(await socket.receive()):
-                    await asyncio.sleep(0)  # noqa: ASYNC110 # room for others on this loop, not a wait
+                known = False
+                while not known:
+                    known = scan.feed(await socket.receive())
+                    await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
             except ServerError as error:
                 stream = BinlogStream(file=file, offset=_FIRST_EVENT, server_uuid=self._info.server_uuid)
                 raise explain_server_error(error, self._info, stream) from None

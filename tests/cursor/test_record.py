@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_canal import cursor
-from ha_canal.cursor import cursor_from_json, cursor_to_json
+from ha_canal.cursor import cursor_from_json, cursor_to_json, remembered_from_json
 from ha_canal.errors import CursorFormatError
 from ha_canal.model.position import Position
+from ha_canal.model.remembered import Remembered
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 FROM_CANAL = (
@@ -37,7 +38,8 @@ def encoded(position: Position) -> bytes:
 
 
 def test_public_names() -> None:
-    assert cursor.__all__ == ["CursorStorage", "CursorWriter", "cursor_from_json", "cursor_to_json"]
+    wanted = ["CursorStorage", "CursorWriter", "cursor_from_json", "cursor_to_json", "remembered_from_json"]
+    assert cursor.__all__ == wanted
 
 
 def test_the_layout_is_canals_with_additions() -> None:
@@ -108,3 +110,20 @@ def test_a_truncated_cursor_is_refused(length: int) -> None:
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(CursorFormatError):
         cursor_from_json(b"[" * 100_000)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=128), st.integers(1, 2**32 - 1))
+def test_what_is_remembered_comes_back_and_does_not_touch_the_position(fingerprints: list[int], since_s: int) -> None:
+    position = Position("mysql-bin.000001", 4236)
+    kept = Remembered(tuple(fingerprints), since_s)
+    data = cursor_to_json(position, source_host="db", source_port=3306, epoch=4, remembered=kept)
+    assert cursor_from_json(data) == position
+    assert remembered_from_json(data) == (kept if fingerprints else Remembered())
+    assert len(data) < 1100
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"remembered":{"last":"!"}}', '{"remembered":{"last":"AAAA","since":1}}']
+)
+def test_what_cannot_be_read_is_not_remembered(text: str) -> None:
+    assert remembered_from_json(text.encode()) == Remembered()

@@ -36,7 +36,7 @@ def extensions() -> list[Extension]:
     """Return one optional extension per source, each rebuilt when any declaration file changes."""
     here = Path(__file__).parent
     sources = sorted(path.relative_to(here) for path in here.glob("ha_canal/**/_*.pyx"))
-    declarations = sorted(str(path.relative_to(here)) for path in here.glob("ha_canal/**/_*.pxd"))
+    declarations = sorted(str(path.relative_to(here)) for path in here.glob("ha_canal/**/_*.px[di]"))
     return [
         Extension(
             ".".join(source.with_suffix("").parts),

@@ -1,7 +1,7 @@
 """Which of the two twins runs: the compiled extensions, or their equals in Python.
 
 Each extension ``_x`` has a twin with the same contract, and one module which chooses (`ha_canal.binlog.encode` for
-``_rows``) by what stands here. ``HA_CANAL_PURE=1`` in the environment chooses the twins everywhere, as where nothing
+``_entry``) by what stands here. ``HA_CANAL_PURE=1`` in the environment chooses the twins everywhere, as where nothing
 was compiled; it is read once, when the package is imported. Nothing is logged here: `missing_extensions` is for the
 server process to tell, so that an import of the SDK stays silent.
 """
@@ -15,7 +15,7 @@ from typing import Final
 PURE: Final = os.environ.get("HA_CANAL_PURE") == "1"
 """Whether the environment asks for the twins in Python."""
 
-_OF_THE_SERVER: Final = ("ha_canal.binlog._rows",)
+_OF_THE_SERVER: Final = ("ha_canal.binlog._entry",)
 
 
 def missing_extensions() -> tuple[str, ...]:

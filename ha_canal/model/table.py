@@ -41,4 +41,6 @@ class RowPlan:
     readers: tuple[Callable[[bytes, int], tuple[str, int]], ...] = field(default=(), compare=False, repr=False)
     """Per column, what reads a value's text at an offset (`ha_canal.binlog.values`)."""
     frames: tuple[tuple[bytes, ...], ...] = field(default=(), compare=False, repr=False)
-    """Per column, the parts of its serialized form that do not change (`ha_canal.binlog.encode`)."""
+    """Per column, the parts of its serialized form that do not change (`ha_canal.binlog.frames`)."""
+    compiled: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What encoders have made of the plan for themselves, at its first use."""

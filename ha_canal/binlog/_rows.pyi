@@ -1,0 +1,1 @@
+# For other extensions only: see _rows.pxd.

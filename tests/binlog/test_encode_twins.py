@@ -1,0 +1,193 @@
+"""The compiled encoder against its twin in Python: the same bytes, or an error from both, whatever the rows are."""
+
+from __future__ import annotations
+
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ha_canal.binlog import encode_twin
+from ha_canal.binlog import type_codes as t
+from ha_canal.binlog.decimal import decimal_size_bytes
+from ha_canal.binlog.values import value_reader
+from ha_canal.errors import DecodeError
+from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Statement, Transaction
+from ha_canal.model.table import Column, RowPlan
+
+compiled = pytest.importorskip("ha_canal.binlog._entry", reason="not compiled")
+
+_LABELS = st.lists(st.text(max_size=4), min_size=1, max_size=64).map(tuple)
+_DIGITS = st.integers(0, 6)
+_CHARSETS = st.sampled_from(
+    ("utf8mb4", "utf8mb3", "latin1", "ascii", "binary", "koi8r", "swe7", "cp1256", "gbk", "utf16", "ucs2", "ujis")
+)
+
+
+def _column(codes: tuple[int, ...], metas: st.SearchStrategy[int], **more: object) -> st.SearchStrategy[Column]:
+    fields = {name: value if isinstance(value, st.SearchStrategy) else st.just(value) for name, value in more.items()}
+    return st.builds(
+        Column,
+        name=st.sampled_from(("", "id", "ä" * 5, "name", "n" * 64, "n" * 125)),
+        type_code=st.sampled_from(codes),
+        type_meta=metas,
+        mysql_type=st.sampled_from(("t", "varchar(255)", "enum('" + "x" * 120 + "')", "uuid")),
+        sql_type=st.sampled_from((-7, 0, 12)),
+        is_key=st.booleans(),
+        **fields,
+    )
+
+
+_DECIMALS = st.integers(1, 65).flatmap(lambda precision: st.integers(0, precision).map(lambda s: precision << 8 | s))
+_COLUMNS = st.one_of(
+    _column((t.TINY, t.SHORT, t.INT24, t.LONG, t.LONGLONG), st.just(0), unsigned=st.booleans()),
+    _column((t.FLOAT, t.DOUBLE, t.YEAR, t.DATE, t.NEWDATE), st.just(0)),
+    _column((t.NEWDECIMAL,), _DECIMALS),
+    _column((t.BIT,), st.integers(1, 64)),
+    _column((t.TIMESTAMP, t.DATETIME, t.TIME, t.TIMESTAMP2, t.DATETIME2, t.TIME2), _DIGITS),
+    _column((t.STRING, t.VARCHAR, t.VAR_STRING), st.sampled_from((4, 40, 300)), charset=_CHARSETS),
+    _column((t.STRING,), st.sampled_from((4, 16)), charset=st.just("binary"), fixed_length=st.sampled_from((4, 16))),
+    _column((t.BLOB, t.TINY_BLOB, t.LONG_BLOB, t.JSON, t.GEOMETRY, t.VECTOR), st.integers(1, 4), charset=_CHARSETS),
+    _column((t.BLOB_COMPRESSED,), st.integers(1, 2), charset=st.just("utf8mb4")),
+    _column((t.ENUM, t.SET), st.sampled_from((1, 2, 8)), labels=_LABELS),
+)
+
+
+@st.composite
+def _values(draw: st.DrawFn, column: Column) -> bytes:
+    """Bytes that are mostly a value of ``column``."""
+    sized = {t.STRING, t.VARCHAR, t.VAR_STRING}
+    if column.type_code in sized or column.type_code in t.BLOBS | {t.JSON, t.GEOMETRY, t.VECTOR}:
+        text = draw(st.one_of(st.text(max_size=50).map(lambda s: s.encode()), st.binary(max_size=200)))
+        length_bytes = column.type_meta if column.type_code not in sized else 1 if column.type_meta < 256 else 2
+        text = text[: (1 << 8 * length_bytes) - 1]
+        return len(text).to_bytes(length_bytes, "little") + text
+    if column.type_code == t.DOUBLE:
+        return struct.pack("<d", draw(st.floats()))
+    if column.type_code == t.FLOAT:
+        return struct.pack("<f", draw(st.floats(width=32)))
+    if column.type_code in t.LABELLED:
+        return draw(st.integers(0, len(column.labels))).to_bytes(column.type_meta, "little")
+    if column.type_code == t.NEWDECIMAL:
+        size = decimal_size_bytes(column.type_meta >> 8, column.type_meta & 255)
+        return draw(st.sampled_from((b"\x80", b"\x7f" + b"\xff" * size))).ljust(size, b"\0")[:size]
+    raw = draw(st.binary(min_size=8, max_size=8))
+    return raw[: value_reader(column)(raw, 0)[1]] if column.type_code != t.DATETIME2 else b"\x99" + raw[:7]
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> Rows:
+    columns = tuple(draw(st.lists(_COLUMNS, min_size=1, max_size=12)))
+    plan = RowPlan(draw(st.sampled_from(("", "s"))), "t", draw(st.integers(0, 1 << 48)), columns)
+    kind = draw(st.sampled_from((ChangeKind.INSERT, ChangeKind.UPDATE, ChangeKind.DELETE)))
+    bitmap_bytes = (len(columns) + 7) // 8
+    bits = st.one_of(st.just(b"\xff" * bitmap_bytes), st.binary(min_size=bitmap_bytes, max_size=bitmap_bytes))
+    before, after = draw(bits), draw(bits)
+    return Rows(
+        _TRANSACTION, 3, 5000, 77, 1, kind, plan, before, after, draw(_bodies(columns, kind, before, after)),
+        draw(st.booleans()) and kind is not ChangeKind.UPDATE,
+    )  # fmt: skip
+
+
+@st.composite
+def _bodies(draw: st.DrawFn, columns: tuple[Column, ...], kind: ChangeKind, before: bytes, after: bytes) -> bytes:
+    body = b""
+    old: dict[int, bytes] = {}
+    images = [before] * (kind is not ChangeKind.INSERT) + [after] * (kind is not ChangeKind.DELETE)
+    for _ in range(draw(st.integers(1, 4))):
+        for image in images:
+            held = [index for index in range(len(columns)) if image[index >> 3] >> (index & 7) & 1]
+            nulls = draw(st.integers(0, (1 << len(held)) - 1)) & draw(st.integers(0, (1 << len(held)) - 1))
+            body += nulls.to_bytes((len(held) + 7) // 8, "little")
+            for bit, index in enumerate(held):
+                if nulls >> bit & 1:
+                    continue
+                if index not in old or draw(st.booleans()):
+                    old[index] = draw(_values(columns[index]))
+                body += old[index]
+    cut = draw(st.one_of(st.none(), st.integers(0, len(body))))
+    return body[:cut] + draw(st.sampled_from((b"", b"", b"\0", b"\xff" * 9)))
+
+
+_TRANSACTION = Transaction("", "mysql-bin.000012", 4711, "", 5, 1_700_000_000, 1_700_000_000_123_456)
+
+
+def _outcome(call: object, *arguments: object) -> bytes | str | None:
+    try:
+        return call(*arguments)  # type: ignore[operator,no-any-return]  # a function, of either twin
+    except DecodeError as error:
+        return str(error)
+
+
+@settings(max_examples=400)
+@given(_rows())
+def test_rows_are_the_same_from_both(rows: Rows) -> None:
+    expected = _outcome(encode_twin.encode_row_change, rows)
+    assert _outcome(compiled.encode_row_change, rows) == expected
+    by_itself = compiled.compiled_row_change(rows)
+    assert by_itself == (expected if isinstance(expected, bytes) else None)
+
+
+@settings(max_examples=200)
+@given(_COLUMNS, st.binary(max_size=80), st.sampled_from(list(ChangeKind)[:3]))
+def test_garbage_is_the_same_from_both(column: Column, body: bytes, kind: ChangeKind) -> None:
+    plan = RowPlan("s", "t", 1, (column, Column("n", t.LONG, 0, "int", 4)))
+    rows = Rows(_TRANSACTION, 0, 4, 50, 0, kind, plan, b"\x03", b"\x03", body)
+    expected = _outcome(encode_twin.encode_row_change, rows)
+    assert _outcome(compiled.encode_row_change, rows) == expected
+    assert compiled.compiled_row_change(rows) == (expected if isinstance(expected, bytes) else None)
+
+
+_NUMBERS = st.one_of(st.integers(0, 1 << 32), st.sampled_from((0, 127, 128, (1 << 63) - 1, 1 << 63, 1 << 70)))
+_TRANSACTIONS = st.builds(
+    Transaction,
+    gtid=st.sampled_from(("", "0-1-7", "3e11fa47-71ca-11e1-9e33-c80aa9429562:some_tag:23", "g" * 140)),
+    file=st.sampled_from(("mysql-bin.000012", "", "f" * 300, "\udce9")),
+    start_offset=_NUMBERS,
+    server_uuid=st.sampled_from(("", "3e11fa47-71ca-11e1-9e33-c80aa9429562")),
+    server_id=st.integers(0, (1 << 32) - 1),
+    timestamp_s=st.integers(0, (1 << 32) - 1),
+    commit_timestamp_us=_NUMBERS,
+)
+_PLAN = RowPlan("schéma", "t" * 64, 7, (Column("n", t.LONG, 0, "int", 4),))
+
+
+@st.composite
+def _items(draw: st.DrawFn) -> Item:
+    transaction, offset, length = draw(_TRANSACTIONS), draw(_NUMBERS), draw(_NUMBERS)
+    number, timestamp_s = draw(_NUMBERS), draw(st.integers(0, (1 << 32) - 1))
+    rows = draw(st.sampled_from((1, 9, 10, 1000)))
+    items: tuple[Item, ...] = (
+        Begin(transaction, offset, length, number),
+        Commit(transaction, offset, length, timestamp_s, 5, 1, number),
+        Commit(transaction, offset, length, timestamp_s, 5, 1, number, empty=True),
+        Statement(transaction, number, offset, length, timestamp_s, ChangeKind.ALTER, "ALTER …", "d", "s", "t"),
+        Rows(transaction, number, offset, length, timestamp_s, ChangeKind.INSERT, _PLAN, b"", b"\1", _INT * rows),
+    )
+    return draw(st.sampled_from(items))
+
+
+_INT = b"\0\1\0\0\0"
+
+
+@given(_items(), st.sampled_from((0, 1, 1 << 40)))
+def test_entries_are_the_same_from_both(item: Item, epoch: int) -> None:
+    assert compiled.encode_entry(item, epoch=epoch) == encode_twin.encode_entry(item, epoch=epoch)
+
+
+@pytest.mark.parametrize("kind", list(ChangeKind)[:3])
+def test_large_values_in_threads_are_the_same_from_both(kind: ChangeKind) -> None:
+    column = Column("c", t.LONG_BLOB, 4, "longblob", 0, charset="latin1")
+    plan = RowPlan("s", "t", 1, (Column("n", t.LONG, 0, "int", 4), column))
+    bodies = [_wide_row(index) * (2 if kind is ChangeKind.UPDATE else 1) for index in range(4)]
+    events = [Rows(_TRANSACTION, 0, 4, 50, 0, kind, plan, b"\x03", b"\x03", body) for body in bodies]
+    with ThreadPoolExecutor(len(events)) as threads:
+        encoded = list(threads.map(compiled.encode_row_change, events))
+    assert encoded == [encode_twin.encode_row_change(rows) for rows in events]
+
+
+def _wide_row(index: int) -> bytes:
+    content = bytes(range(256)) * (4096 + index)
+    return b"\0" + index.to_bytes(4, "little") + len(content).to_bytes(4, "little") + content

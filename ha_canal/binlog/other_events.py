@@ -58,3 +58,8 @@ OTHER_RULES: dict[int, Callable[[Event], None]] = {
     EventType.START_ENCRYPTION: _encryption,
 }
 """What to do with each type: nothing, or raise."""
+
+_OF_ROWS = (EventType.INCIDENT, EventType.BEGIN_LOAD_QUERY, EventType.EXECUTE_LOAD_QUERY)
+
+LENIENT_RULES: dict[int, Callable[[Event], None]] = {**OTHER_RULES, **dict.fromkeys(_OF_ROWS, _pass)}
+"""The same for who does not care about rows."""

@@ -29,7 +29,7 @@ from ha_canal.binlog.events import (
     type_name,
 )
 from ha_canal.binlog.gtid_events import parse_gtid, parse_gtid_tagged, parse_mariadb_gtid
-from ha_canal.binlog.other_events import OTHER_RULES, logged_as_statement
+from ha_canal.binlog.other_events import LENIENT_RULES, OTHER_RULES, logged_as_statement
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.query import parse_query
 from ha_canal.binlog.rows_events import NO_TABLE, ROWS_SHAPES, parse_rows_header
@@ -99,6 +99,7 @@ class BinlogStream:
         self._error: Exception | None = None
         self._inner_code: int | None = None
         self._inner_events = 0
+        self._is_lenient = xa is XaRows.FIND
         self._rules = self._make_rules()
         self._scan = scan_for(self._plans, server_uuid)
 
@@ -253,7 +254,7 @@ class BinlogStream:
         rule = self._rules.get(event.type_code)
         if rule is not None:
             rule(event)
-        elif not event.flags & FLAG_IGNORABLE:
+        elif not event.flags & FLAG_IGNORABLE and not self._is_lenient:
             raise DecodeError("what it means for the rows is not known; a newer version may know it")
 
     # Transactions.
@@ -301,12 +302,12 @@ class BinlogStream:
                 self._plans.clear()
                 self._ddl_seen += 1
                 self._transactions.statement(event, self.file, query, found)
-            case StatementRole.DDL | StatementRole.NOTHING:
+            case StatementRole.CHANGED_ROWS if not self._is_lenient:
+                raise logged_as_statement(found.verb)
+            case StatementRole.DDL | StatementRole.NOTHING | StatementRole.CHANGED_ROWS:
                 self._transactions.end_if_single(event)
             case StatementRole.XA:
                 self._xa.statement(event, self.file, query, found.verb)
-            case StatementRole.CHANGED_ROWS:
-                raise logged_as_statement(found.verb)
 
     # Rows.
 
@@ -388,4 +389,5 @@ class BinlogStream:
             EventType.TRANSACTION_PAYLOAD: self._compressed_transaction,
             EventType.XA_PREPARE: self._xa_prepare,
         }
-        return rules | dict.fromkeys(ROWS_SHAPES, self._rows) | OTHER_RULES
+        others = LENIENT_RULES if self._is_lenient else OTHER_RULES
+        return rules | dict.fromkeys(ROWS_SHAPES, self._rows) | others

@@ -45,6 +45,8 @@ class XaRows(enum.Enum):
     """The same, but ask for the rows that were not kept (`ha_canal.binlog.stream.PreparedNeeded`)."""
     DROP = "drop"
     """Deliver none. For who wants no rows."""
+    FIND = "find"
+    """Deliver none, and pass over what could not be delivered. For who looks only for what was prepared."""
     REPLAY = "replay"
     """Deliver what was prepared at once, and nothing at the commit. For who reads one prepared group again."""
 

@@ -92,7 +92,7 @@ class XaTransactions:
         if group is not None and group.items is not None:
             self._transactions.replay(event, group.items)
             self._transactions.commit_prepared(event, group.count)
-        elif self._rows is XaRows.DROP or self._rows is XaRows.REPLAY:
+        elif self._rows in (XaRows.DROP, XaRows.FIND, XaRows.REPLAY):
             self._transactions.commit(event)
         else:
             self._ask(event, xid, group.transaction if group else None)

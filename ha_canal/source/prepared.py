@@ -106,13 +106,11 @@ class PreparedRows:
     async def _look_through(self, name: str, until: Order, info: ServerInfo) -> PreparedGroups:
         """Return what was prepared or decided in one file, before ``until``."""
         groups = PreparedGroups(before=until)
-        async with self._reading(Position(name, _FIRST_OFFSET), info, xa=XaRows.DROP, prepared=groups) as reading:
+        async with self._reading(Position(name, _FIRST_OFFSET), info, xa=XaRows.FIND, prepared=groups) as reading:
             stream, socket = reading
             while stream.file == name and (file_sequence(name), stream.offset) < until:
                 stream.feed(await socket.receive())
-                while got := stream.next_items():
-                    if isinstance(got, PlanNeeded):
-                        stream.supply_plan(got, None)
+                _pass_over(stream)
                 await asyncio.sleep(0)  # a long way must leave room for others
         return groups
 
@@ -136,6 +134,18 @@ class PreparedRows:
                 yield stream, socket
             except ServerError as error:
                 raise explain_server_error(error, info, stream) from None
+
+
+def _pass_over(stream: BinlogStream) -> None:
+    """Let the stream see all that was fed."""
+    while True:
+        if stream.next_run() is not None:
+            continue
+        got = stream.next_items(one_transaction=True)
+        if isinstance(got, PlanNeeded):
+            stream.supply_plan(got, None)
+        elif not got:
+            return
 
 
 def _check_is_group(group: Transaction, found: Transaction) -> None:

@@ -217,3 +217,17 @@ def test_looking_back_remembers_what_was_decided_and_stops_at_its_end() -> None:
     assert groups.decide(Xid(b"b", b"", 1), group(100).transaction) is None
     groups.add(A, group(200))
     assert groups.known() == {A: None, Xid(b"b", b"", 1): group(50)}
+
+
+def test_who_looks_for_what_was_prepared_passes_over_what_nobody_could_deliver() -> None:
+    groups = PreparedGroups(before=Position(FILE, 1 << 20).order)
+    writer, stream = Writer(), new_stream(4, XaRows.FIND, groups)
+    bad = [writer.rotate(FILE), writer.format(), writer.event(EventType.INCIDENT, b"\1\0\x04lost")]
+    bad.append(writer.gtid(1) + writer.query("BEGIN") + writer.query("INSERT INTO a VALUES (1)") + writer.xid())
+    bad.append(writer.gtid(2) + writer.query("INSERT INTO a VALUES (1)") + writer.event(99, b"?"))
+    bad += [prepare(writer, 3, row(1)), decide(writer, 4, name="6263")]
+    items = read_all(bad, stream)
+    assert numbers(items) == []
+    known = groups.known()
+    assert known.pop(Xid(b"bc", b"", 1)) is None
+    assert [(xid, group.transaction.gtid[-2:]) for xid, group in known.items() if group] == [(A, ":3")]

@@ -26,16 +26,30 @@ class SubscribeRequest(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., client_id: _Optional[str] = ..., filter: _Optional[str] = ..., wait_s: _Optional[float] = ..., client_name: _Optional[str] = ..., lease: _Optional[str] = ..., not_led_by: _Optional[str] = ...) -> None: ...
 
 class SubscribeReply(_message.Message):
-    __slots__ = ("lease", "lease_s", "epoch", "filter")
+    __slots__ = ("lease", "lease_s", "epoch", "filter", "notices")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     lease: str
     lease_s: float
     epoch: int
     filter: str
-    def __init__(self, lease: _Optional[str] = ..., lease_s: _Optional[float] = ..., epoch: _Optional[int] = ..., filter: _Optional[str] = ...) -> None: ...
+    notices: _containers.RepeatedCompositeFieldContainer[Notice]
+    def __init__(self, lease: _Optional[str] = ..., lease_s: _Optional[float] = ..., epoch: _Optional[int] = ..., filter: _Optional[str] = ..., notices: _Optional[_Iterable[_Union[Notice, _Mapping]]] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("time_ms", "kind", "text", "client_id")
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    time_ms: int
+    kind: str
+    text: str
+    client_id: str
+    def __init__(self, time_ms: _Optional[int] = ..., kind: _Optional[str] = ..., text: _Optional[str] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class UnsubscribeRequest(_message.Message):
     __slots__ = ("instance", "client_id", "lease", "forget")
@@ -269,7 +283,7 @@ class Node(_message.Message):
     def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., error: _Optional[str] = ..., drained: bool = ...) -> None: ...
 
 class Instance(_message.Message):
-    __slots__ = ("name", "leader", "epoch", "state", "detail", "candidates", "source", "read_place", "lag_s", "ring_bytes", "ring_items", "clients", "transactions", "rows_events")
+    __slots__ = ("name", "leader", "epoch", "state", "detail", "candidates", "source", "read_place", "lag_s", "ring_bytes", "ring_items", "clients", "transactions", "rows_events", "start", "notices", "runway")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -284,6 +298,9 @@ class Instance(_message.Message):
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
     ROWS_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
+    RUNWAY_FIELD_NUMBER: _ClassVar[int]
     name: str
     leader: str
     epoch: int
@@ -298,7 +315,10 @@ class Instance(_message.Message):
     clients: _containers.RepeatedCompositeFieldContainer[Subscriber]
     transactions: int
     rows_events: int
-    def __init__(self, name: _Optional[str] = ..., leader: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., read_place: _Optional[_Union[Place, _Mapping]] = ..., lag_s: _Optional[float] = ..., ring_bytes: _Optional[int] = ..., ring_items: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[Subscriber, _Mapping]]] = ..., transactions: _Optional[int] = ..., rows_events: _Optional[int] = ...) -> None: ...
+    start: str
+    notices: _containers.RepeatedCompositeFieldContainer[Notice]
+    runway: Runway
+    def __init__(self, name: _Optional[str] = ..., leader: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., read_place: _Optional[_Union[Place, _Mapping]] = ..., lag_s: _Optional[float] = ..., ring_bytes: _Optional[int] = ..., ring_items: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[Subscriber, _Mapping]]] = ..., transactions: _Optional[int] = ..., rows_events: _Optional[int] = ..., start: _Optional[str] = ..., notices: _Optional[_Iterable[_Union[Notice, _Mapping]]] = ..., runway: _Optional[_Union[Runway, _Mapping]] = ...) -> None: ...
 
 class Subscriber(_message.Message):
     __slots__ = ("client_id", "holder", "filter", "cursor", "batches_in_flight", "behind_items")
@@ -315,3 +335,95 @@ class Subscriber(_message.Message):
     batches_in_flight: int
     behind_items: int
     def __init__(self, client_id: _Optional[str] = ..., holder: _Optional[str] = ..., filter: _Optional[str] = ..., cursor: _Optional[_Union[Place, _Mapping]] = ..., batches_in_flight: _Optional[int] = ..., behind_items: _Optional[int] = ...) -> None: ...
+
+class Runway(_message.Message):
+    __slots__ = ("seconds", "bytes_left", "bytes_before", "bytes_behind", "detail")
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_LEFT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_BEHIND_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    seconds: float
+    bytes_left: int
+    bytes_before: int
+    bytes_behind: int
+    detail: str
+    def __init__(self, seconds: _Optional[float] = ..., bytes_left: _Optional[int] = ..., bytes_before: _Optional[int] = ..., bytes_behind: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class PositionsRequest(_message.Message):
+    __slots__ = ("instance",)
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    def __init__(self, instance: _Optional[str] = ...) -> None: ...
+
+class PositionsReply(_message.Message):
+    __slots__ = ("clients", "first_start", "oldest", "end")
+    class Client(_message.Message):
+        __slots__ = ("client_id", "cursor", "holder", "remembered")
+        CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+        CURSOR_FIELD_NUMBER: _ClassVar[int]
+        HOLDER_FIELD_NUMBER: _ClassVar[int]
+        REMEMBERED_FIELD_NUMBER: _ClassVar[int]
+        client_id: str
+        cursor: Place
+        holder: str
+        remembered: int
+        def __init__(self, client_id: _Optional[str] = ..., cursor: _Optional[_Union[Place, _Mapping]] = ..., holder: _Optional[str] = ..., remembered: _Optional[int] = ...) -> None: ...
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_START_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedCompositeFieldContainer[PositionsReply.Client]
+    first_start: Place
+    oldest: Place
+    end: Place
+    def __init__(self, clients: _Optional[_Iterable[_Union[PositionsReply.Client, _Mapping]]] = ..., first_start: _Optional[_Union[Place, _Mapping]] = ..., oldest: _Optional[_Union[Place, _Mapping]] = ..., end: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class FindPositionRequest(_message.Message):
+    __slots__ = ("instance", "time_ms")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    time_ms: int
+    def __init__(self, instance: _Optional[str] = ..., time_ms: _Optional[int] = ...) -> None: ...
+
+class FindPositionReply(_message.Message):
+    __slots__ = ("place",)
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    place: Place
+    def __init__(self, place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class MovePositionRequest(_message.Message):
+    __slots__ = ("instance", "client_id", "place", "time_ms", "end", "back_s", "dry_run")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    BACK_S_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    client_id: str
+    place: Place
+    time_ms: int
+    end: str
+    back_s: float
+    dry_run: bool
+    def __init__(self, instance: _Optional[str] = ..., client_id: _Optional[str] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., time_ms: _Optional[int] = ..., end: _Optional[str] = ..., back_s: _Optional[float] = ..., dry_run: bool = ...) -> None: ...
+
+class MovePositionReply(_message.Message):
+    __slots__ = ("to", "effect", "transactions", "rows", "at_least", "moved")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOVED_FIELD_NUMBER: _ClassVar[int]
+    to: Place
+    effect: str
+    transactions: int
+    rows: int
+    at_least: bool
+    moved: bool
+    def __init__(self, to: _Optional[_Union[Place, _Mapping]] = ..., effect: _Optional[str] = ..., transactions: _Optional[int] = ..., rows: _Optional[int] = ..., at_least: bool = ..., moved: bool = ..., **kwargs) -> None: ...

@@ -75,6 +75,21 @@ class CanalStub(object):
                 request_serializer=ha__canal_dot_protos_dot_canal__pb2.MoveRequest.SerializeToString,
                 response_deserializer=ha__canal_dot_protos_dot_canal__pb2.MoveReply.FromString,
                 _registered_method=True)
+        self.Positions = channel.unary_unary(
+                '/ha_canal.protocol.Canal/Positions',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.PositionsRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.PositionsReply.FromString,
+                _registered_method=True)
+        self.FindPosition = channel.unary_unary(
+                '/ha_canal.protocol.Canal/FindPosition',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.FindPositionRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.FindPositionReply.FromString,
+                _registered_method=True)
+        self.MovePosition = channel.unary_unary(
+                '/ha_canal.protocol.Canal/MovePosition',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/ha_canal.protocol.Canal/Drain',
                 request_serializer=ha__canal_dot_protos_dot_canal__pb2.DrainRequest.SerializeToString,
@@ -140,6 +155,28 @@ class CanalServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Positions(self, request, context):
+        """Where the clients of an instance are, stored and durable, and from where to where the source's binlog goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindPosition(self, request, context):
+        """The last place such that everything before it is older than a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MovePosition(self, request, context):
+        """Moves a client's cursor, or tells what that would repeat or miss. The leader alone does it, and only while nobody
+        holds the client's lock.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Takes all instances from a node, or lets it have some again. Answered when that is stored.
         """
@@ -189,6 +226,21 @@ def add_CanalServicer_to_server(servicer, server):
                     servicer.Move,
                     request_deserializer=ha__canal_dot_protos_dot_canal__pb2.MoveRequest.FromString,
                     response_serializer=ha__canal_dot_protos_dot_canal__pb2.MoveReply.SerializeToString,
+            ),
+            'Positions': grpc.unary_unary_rpc_method_handler(
+                    servicer.Positions,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.PositionsRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.PositionsReply.SerializeToString,
+            ),
+            'FindPosition': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindPosition,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.FindPositionRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.FindPositionReply.SerializeToString,
+            ),
+            'MovePosition': grpc.unary_unary_rpc_method_handler(
+                    servicer.MovePosition,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -412,6 +464,87 @@ class Canal(object):
             '/ha_canal.protocol.Canal/Move',
             ha__canal_dot_protos_dot_canal__pb2.MoveRequest.SerializeToString,
             ha__canal_dot_protos_dot_canal__pb2.MoveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Positions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/Positions',
+            ha__canal_dot_protos_dot_canal__pb2.PositionsRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.PositionsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindPosition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/FindPosition',
+            ha__canal_dot_protos_dot_canal__pb2.FindPositionRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.FindPositionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MovePosition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/MovePosition',
+            ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.FromString,
             options,
             channel_credentials,
             insecure,

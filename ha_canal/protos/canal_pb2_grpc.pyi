@@ -14,4 +14,7 @@ class CanalStub:
     Stream: grpc.StreamStreamMultiCallable[canal_pb2.StreamRequest, canal_pb2.StreamReply]
     Describe: grpc.UnaryUnaryMultiCallable[canal_pb2.DescribeRequest, canal_pb2.DescribeReply]
     Move: grpc.UnaryUnaryMultiCallable[canal_pb2.MoveRequest, canal_pb2.MoveReply]
+    Positions: grpc.UnaryUnaryMultiCallable[canal_pb2.PositionsRequest, canal_pb2.PositionsReply]
+    FindPosition: grpc.UnaryUnaryMultiCallable[canal_pb2.FindPositionRequest, canal_pb2.FindPositionReply]
+    MovePosition: grpc.UnaryUnaryMultiCallable[canal_pb2.MovePositionRequest, canal_pb2.MovePositionReply]
     Drain: grpc.UnaryUnaryMultiCallable[canal_pb2.DrainRequest, canal_pb2.DrainReply]

@@ -7,8 +7,17 @@ from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import CanalError, PositionPurgedError, SourceBusyError, SourceLostError, SourceRefusedError
 from ha_canal.mysql.connection import ServerInfo
 
-_PURGED = ("purged", "Could not find first log file", "not in the master's binlog", "could not be found")
+_PURGED = (
+    "Could not find first log file name in binary log index file",
+    "has purged binary logs containing GTIDs",  # MySQL 5.6, 5.7
+    "purged required binary logs",  # MySQL 8 and later
+    "required binlog files have been purged",  # MariaDB: no file holds the GTID state that was asked for
+    "not in the master's binlog",  # MariaDB: the GTID itself
+    "could not be found",  # MySQL: a file between two others
+)
 """Words of error 1236 that mean "gone", from both servers; its code alone means anything at all."""
+_PARTED = ("has diverged", "has more GTIDs than", "position > file size", "impossible position")
+"""Words of the same error that mean: the server does not have, or no longer has, what we have read."""
 _CUT = (4052,)
 _SLAVE_UUID_TAKEN = "with the same server_uuid/server_id"
 
@@ -20,6 +29,12 @@ def explain_server_error(error: ServerError, info: ServerInfo, stream: BinlogStr
         return SourceBusyError(
             f"{where}: another reader with our server id took over the binlog connection ({error.message}). "
             "If it is not another node of this cluster, give this instance a server_id of its own"
+        )
+    if any(word in error.message for word in _PARTED):
+        return SourceRefusedError(
+            f"{where}: the server's binlog does not hold what was read before ({error.code}: {error.message}). It lost "
+            "its end in a crash, was reset, or is another server: point the instance at one that has it, or move the "
+            "cursors"
         )
     if any(word in error.message for word in _PURGED):
         return PositionPurgedError(f"{where}: the binlog that is needed is gone ({error.code}: {error.message})")

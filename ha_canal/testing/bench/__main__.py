@@ -10,17 +10,22 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ha_canal.testing.bench.dataset import DATA_SETS, FLAVOR_OPTIONS, SERVER_OPTIONS, Writer
 from ha_canal.testing.bench.goals import Goal, judge
 from ha_canal.testing.bench.latency import measure_latency
 from ha_canal.testing.bench.plot import svg
-from ha_canal.testing.bench.report import as_json, goal_lines, machine, table, versions
+from ha_canal.testing.bench.report import as_json, compiled, goal_lines, machine, table, versions
 from ha_canal.testing.bench.run import Measured, Options, measure, say
 from ha_canal.testing.bench.task import Outcome
 from ha_canal.testing.mariadb import mariadb_server
 from ha_canal.testing.mysql import mysql_server
+
+_BUSY = 0.5
+"""The load average above which somebody else is at work."""
 
 
 def main() -> None:
@@ -35,6 +40,9 @@ def main() -> None:
 async def run(arguments: argparse.Namespace, options: Options) -> list[Goal]:
     """Run everything, print it, and return how the goals stand."""
     server_of = mysql_server if arguments.source == "mysql" else mariadb_server
+    host = machine()
+    if host["load_average"] > _BUSY:
+        say(f"the machine is busy (load {host['load_average']:.1f}): times will be wrong, CPU times less so")
     measured: dict[str, Measured] = {}
     latency: list[Outcome] = []
     async with server_of(options=[*SERVER_OPTIONS, *FLAVOR_OPTIONS[arguments.source]]) as server:
@@ -46,21 +54,24 @@ async def run(arguments: argparse.Namespace, options: Options) -> list[Goal]:
             latency = [await measure_latency(server, options.latency_s) for _ in range(options.repeat)]
     typical = sorted(latency, key=lambda sample: sample.p99_ms)[(len(latency) - 1) // 2] if latency else None
     goals = judge(measured, typical)
-    lines = [line for one in measured.values() for line in table(one)]
-    print("\n".join([_measured_on(server_version, options), *lines, *goal_lines(goals)]), flush=True)
+    measured_on = _measured_on(host, server_version, options)
+    lines = [measured_on, f"compiled: {compiled(measured.values()) or 'nothing'}"]
+    lines += [line for one in measured.values() for line in table(one)]
+    print("\n".join([*lines, *goal_lines(goals)]), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(measured, latency, goals, options, server_version), indent=1))
+        arguments.json.write_text(
+            json.dumps(as_json(measured, latency, goals, options, host, server_version), indent=1)
+        )
     if arguments.plot:
-        arguments.plot.write_text(svg(measured, _measured_on(server_version, options)))
+        arguments.plot.write_text(svg(measured, measured_on))
     return goals
 
 
-def _measured_on(server_version: str, options: Options) -> str:
-    host = machine()
+def _measured_on(host: Mapping[str, Any], server_version: str, options: Options) -> str:
     python = versions(server_version)["python"]
     return (
-        f"{host['cpu']}, {host['cores']} cores; Python {python}; {server_version}; "
-        f"seed {options.seed}, median of {options.repeat}"
+        f"{host['cpu']}, {host['cores']} cores, load {host['load_average']:.1f} before; Python {python}; "
+        f"{server_version}; seed {options.seed}, median of {options.repeat}"
     )
 
 

@@ -8,6 +8,7 @@ the events are those of an INSERT with as many VALUES.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ FLAVOR_OPTIONS = {
 }
 """Without TLS: it would cost every path the same, and hide what they cost themselves."""
 _ROWS_PER_STATEMENT = 500
+_PURGE_LIMIT_S = 20.0
 _FIRST_PART = 10
 """The first part is this fraction of the whole."""
 
@@ -110,10 +112,14 @@ class Writer:
         return max(1000, round(self._rows // share, -3))
 
     def _new_file(self) -> None:
-        """Begin a binlog file and purge those before it."""
+        """Begin a binlog file and purge those before it. MariaDB keeps them until InnoDB has made a checkpoint."""
         self._run("FLUSH BINARY LOGS")
         file, _ = self._end()
-        self._run(f"PURGE BINARY LOGS TO '{file}'")
+        deadline = time.monotonic() + _PURGE_LIMIT_S
+        while self._server.run_sql("SHOW BINARY LOGS")[0][0] != file:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._server.flavor}: the binlog files before {file} are still there")
+            self._run(f"PURGE BINARY LOGS TO '{file}'")
 
     def _end(self) -> tuple[str, int]:
         row = self._server.run_sql("SHOW BINARY LOGS")[-1]

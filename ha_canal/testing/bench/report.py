@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +55,8 @@ def goal_lines(goals: Sequence[Goal]) -> Iterator[str]:
     width = max((len(goal.name) for goal in goals), default=0)
     for goal in goals:
         sign, verdict = ("≥" if goal.at_least else "≤"), ("holds" if goal.holds else "MISSED")
-        yield f"  {goal.name:<{width}}  {goal.measured:>9.2f}  {sign} {goal.wanted:<7g} {verdict}"
+        by_cpu = "" if goal.by_cpu is None else f"  (by CPU time: {goal.by_cpu:.2f})"
+        yield f"  {goal.name:<{width}}  {goal.measured:>9.2f}  {sign} {goal.wanted:<7g} {verdict:<6}{by_cpu}".rstrip()
 
 
 def as_json(
@@ -63,11 +64,12 @@ def as_json(
     latency: Sequence[Outcome],
     goals: Sequence[Goal],
     options: Options,
+    host: Mapping[str, Any],
     server_version: str,
 ) -> dict[str, Any]:
     """Return everything that was measured, with what it was measured on."""
     return {
-        "machine": machine(),
+        "machine": dict(host),
         "versions": versions(server_version),
         "options": asdict(options),
         "data_sets": {
@@ -93,13 +95,25 @@ def as_json(
     }
 
 
+def compiled(measured: Iterable[Measured]) -> str:
+    """Name the compiled modules of ours that any path used."""
+    codecs = (sample.codec for one in measured for series in one.paths.values() for sample in series.samples)
+    return " ".join(sorted({name for codec in codecs for name in codec.split()}))
+
+
 def machine() -> dict[str, Any]:
     """Return what the run had to run on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0))
-    return {"cpu": model, "cores": cores, "memory_bytes": memory, "system": platform.platform()}
+    return {
+        "cpu": model,
+        "cores": cores,
+        "memory_bytes": memory,
+        "system": platform.platform(),
+        "load_average": os.getloadavg()[0],
+    }
 
 
 def versions(server_version: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ _JAVA_FLAGS = (
     "-Djava.net.preferIPv4Stack=true",
     "-Dzookeeper.forceSync=no",
     "-Dzookeeper.preAllocSize=1024",
+    "-Dreadonlymode.enabled=true",  # a member alone serves readers that ask for it: nobody else may be fooled by it
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )

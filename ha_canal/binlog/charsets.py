@@ -86,8 +86,6 @@ _PYTHON_CODECS = {
     "latin7": "iso8859_13",
     "macce": "mac_latin2",
     "macroman": "mac_roman",
-    "sjis": "shift_jis",
-    "tis620": "iso8859_11",
     "ucs2": "utf-16-be",
     "utf16": "utf-16-be",
     "utf16le": "utf-16-le",
@@ -227,6 +225,8 @@ _SPECIAL: dict[str, Callable[[], TextDecoder]] = {
     "keybcs2": lambda: _ascii_and(tables.KEYBCS2_HIGH),
     "koi8u": lambda: _changed("koi8_u", {0x95: "\u2022"}),
     "latin1": lambda: _changed("cp1252", {byte: chr(byte) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}),
+    "sjis": lambda: _patched("sjis", "shift_jis", {}, {0xFF3C: "\\"}),
     "swe7": lambda: _changed("ascii", _SWE7 | {0x7F: "\ufffd"}),
+    "tis620": lambda: _changed("iso8859_11", {0xA0: "\ufffd"}),
     "ujis": _ujis,
 }

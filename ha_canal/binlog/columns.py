@@ -45,6 +45,15 @@ class TableVersion:
     columns: tuple[ColumnVersion, ...]
 
 
+_HISTORY = (
+    ColumnVersion("row_start", "timestamp(6)", "", is_primary_key=False),
+    ColumnVersion("row_end", "timestamp(6)", "", is_primary_key=True),
+)
+"""What MariaDB adds to a table WITH SYSTEM VERSIONING that does not name them; information_schema hides them."""
+_BEYOND_BMP = frozenset(("utf8mb4", "utf16", "utf16le", "utf32", "gb18030"))
+"""Character sets with characters above U+FFFF: information_schema, being in utf8mb3, shows those as question marks."""
+
+
 def compile_plan(table_map: TableMap, version: TableVersion | None) -> RowPlan:
     """Return the plan for rows under ``table_map``.
 
@@ -66,7 +75,7 @@ def compile_plan(table_map: TableMap, version: TableVersion | None) -> RowPlan:
 
 def _trusted_versions(table_map: TableMap, version: TableVersion | None) -> tuple[ColumnVersion | None, ...]:
     if table_map.names is not None:
-        columns = version.columns if version else ()
+        columns = _with_hidden(version, table_map) if version else ()
         return tuple(
             known if known and known.name == name and _disagreement(table_map, index, known) == "" else None
             for index, (name, known) in enumerate(
@@ -75,14 +84,41 @@ def _trusted_versions(table_map: TableMap, version: TableVersion | None) -> tupl
         )
     if version is None:
         raise _mismatch(table_map, "its events carry no column names, and the source shows no such table")
-    if len(version.columns) != len(table_map.type_codes):
+    columns = _with_hidden(version, table_map)
+    if len(columns) != len(table_map.type_codes):
         raise _mismatch(
-            table_map, f"the event has {len(table_map.type_codes)} columns, the source shows {len(version.columns)}"
+            table_map, f"the event has {len(table_map.type_codes)} columns, the source shows {len(columns)}"
         )
-    for index, known in enumerate(version.columns):
+    for index, known in enumerate(columns):
         if why := _disagreement(table_map, index, known):
             raise _mismatch(table_map, why)
+        if why := _doubt(known):
+            raise SchemaMismatchError(f"the columns of {table_map.schema}.{table_map.table} are not known: {why}")
+    return columns
+
+
+def _with_hidden(version: TableVersion, table_map: TableMap) -> tuple[ColumnVersion, ...]:
+    """The version's columns, and those of system versioning where two TIMESTAMP(6) NOT NULL are too many."""
+    shown = len(version.columns)
+    wire = tuple(zip(table_map.type_codes, table_map.type_metas, strict=True))[shown:]
+    history = {(t.TIMESTAMP2, 6), (t.TIMESTAMP, 0)}
+    if len(wire) == len(_HISTORY) and history.issuperset(wire) and not any(table_map.nullable[shown:]):
+        return version.columns + _HISTORY
     return version.columns
+
+
+def _doubt(known: ColumnVersion) -> str:
+    """Say which label of ENUM or SET may be another than the source shows."""
+    if charsets.canonical_charset(known.charset) not in _BEYOND_BMP:
+        return ""
+    for label in parse_ddl_type(known.column_type).labels:
+        if "?" in label:
+            return (
+                f"the label {label!r} of column {known.name!r} may have another character for its question mark, since "
+                "information_schema shows none above U+FFFF. SET GLOBAL binlog_row_metadata = 'FULL' makes "
+                "later events carry their own labels; or convert the column to utf8mb3, or leave the table out"
+            )
+    return ""
 
 
 def _padded(columns: tuple[ColumnVersion, ...], count: int) -> list[ColumnVersion | None]:

@@ -77,7 +77,7 @@ def double_text(value: float) -> str:
     """Return the shortest text that reads back the same, laid out as the server does (``my_gcvt``), always a double."""
     sign = "-" if math.copysign(1, value) < 0 else ""
     digits, point = _shortest_digits(abs(value))
-    if point not in _F_FORMAT_EXPONENTS:
+    if point not in _F_FORMAT_EXPONENTS and not 0 < point < len(digits):
         fraction = f".{digits[1:]}" if len(digits) > 1 else ""
         return f"{sign}{digits[0]}{fraction}e{point - 1}"
     if point <= 0:
@@ -142,13 +142,17 @@ def _scalar_text(node: str | float | JsonText | None) -> str:
 
 
 class _Document:
-    """One document being read. ``_left`` bounds the values read, so that garbage cannot multiply by sharing parts."""
+    """One document being read.
 
-    __slots__ = ("_data", "_left")
+    ``_left`` bounds the values read, and ``_bytes_left`` the texts, so that garbage cannot multiply by sharing parts.
+    """
+
+    __slots__ = ("_bytes_left", "_data", "_left")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = len(data)
+        self._bytes_left = len(data)
 
     def value(self, kind: int, offset: int, depth: int) -> JsonNode:
         self._left -= 1
@@ -158,6 +162,8 @@ class _Document:
             return self._container(offset, depth, large=bool(kind & 1), is_object=kind < 2)
         if number := _NUMBERS.get(kind):
             value: int | float = number.unpack_from(self._data, offset)[0]
+            if not math.isfinite(value):
+                raise ValueError(f"the number {value} in JSON")
             return value
         if kind == _LITERAL:
             return _LITERALS[self._data[offset]]
@@ -219,6 +225,9 @@ class _Document:
     def _slice(self, offset: int, length: int) -> bytes:
         if offset + length > len(self._data):
             raise ValueError("a JSON value beyond the end of its document")
+        self._bytes_left -= length
+        if self._bytes_left < 0:
+            raise ValueError("JSON values that share their bytes")
         return self._data[offset : offset + length]
 
 

@@ -30,6 +30,8 @@ ValueReader = Callable[[bytes, int], tuple[str, int]]
 
 _FLOAT32: Final = struct.Struct("<f")
 _DOUBLE: Final = struct.Struct("<d")
+_LEAST_NORMAL_FLOAT32: Final = 2.0**-126
+"""Above it a float32 keeps any six digits, so that no text shorter than six needs to be tried."""
 _INTEGER_BYTES: Final = {t.TINY: 1, t.SHORT: 2, t.INT24: 3, t.LONG: 4, t.LONGLONG: 8}
 
 
@@ -45,7 +47,7 @@ def value_reader(column: Column) -> ValueReader:
 
 def float32_text(value: float) -> str:
     """Return the shortest text that reads back as the same float32."""
-    for digits in (6, 7, 8):
+    for digits in (6, 7, 8) if abs(value) >= _LEAST_NORMAL_FLOAT32 else range(1, 9):
         text = f"{value:.{digits}g}"
         if _FLOAT32.unpack(_FLOAT32.pack(float(text)))[0] == value:
             return repr(float(text))

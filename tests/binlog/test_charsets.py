@@ -75,6 +75,8 @@ def _convert(database: Database, values: list[bytes], source: str, target: str) 
         ("gb18030", b"\xa8\xbc\x81\x35\xf4\x37", "\u1e3f\ue7c7"),
         ("big5", b"\xf9\xd6\xa4\xa4", "碁中"),
         ("swe7", b"{|}", "äöå"),
+        ("sjis", b"\x81\x5f\x5c\x95\x5c", "\\\\表"),
+        ("tis620", b"\xa0\xa1", "\ufffdก"),
         ("binary", b"\x00\xff", "\x00ÿ"),
         ("utf8mb4", b"a\xffb", "a\ufffdb"),
         ("gbk", b"\xff\xff", "\ufffd\ufffd"),

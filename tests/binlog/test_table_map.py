@@ -168,6 +168,32 @@ def test_a_version_with_another_number_of_columns_stops() -> None:
         compile_plan(parse_table_map(_NO_METADATA), None)
 
 
+# CREATE TABLE t(id int primary key, a int) WITH SYSTEM VERSIONING, MariaDB 10.11, NO_LOG.
+_HISTORY = bytes.fromhex("1200000000000100017800017400040303111102060602")
+
+
+def test_columns_that_the_source_hides() -> None:
+    shown = TableVersion((ColumnVersion("id", "int(11)", "", True), ColumnVersion("a", "int(11)", "", False)))
+    plan = compile_plan(parse_table_map(_HISTORY), shown)
+    assert [(column.name, column.mysql_type) for column in plan.columns[2:]] == [
+        ("row_start", "timestamp(6)"),
+        ("row_end", "timestamp(6)"),
+    ]
+    nullable = replace(parse_table_map(_HISTORY), nullable=(False, True, False, True))
+    with pytest.raises(SchemaMismatchError, match="the event has 4 columns, the source shows 2"):
+        compile_plan(nullable, shown)
+
+
+def test_a_label_that_the_source_cannot_show_stops() -> None:
+    doubtful = ColumnVersion("kind", "enum('it''s','sun?')", "utf8mb4", False)
+    table_map = parse_table_map(_NO_METADATA)
+    columns = (*_VERSION.columns[:2], doubtful, _VERSION.columns[3])
+    with pytest.raises(SchemaMismatchError, match=r"the label 'sun\?' of column 'kind' .* binlog_row_metadata"):
+        compile_plan(table_map, TableVersion(columns))
+    known = replace(doubtful, charset="utf8mb3")
+    assert compile_plan(table_map, TableVersion((*columns[:2], known, columns[3]))).columns[2].labels[1] == "sun?"
+
+
 def test_logged_signs_and_charsets_are_checked_too() -> None:
     table_map = parse_table_map(_NO_METADATA)
     with pytest.raises(SchemaMismatchError, match="column 3 'big'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from concurrent.futures import ThreadPoolExecutor
 
@@ -138,6 +139,33 @@ def test_garbage_is_the_same_from_both(column: Column, body: bytes, kind: Change
     expected = _outcome(encode_twin.encode_row_change, rows)
     assert _outcome(compiled.encode_row_change, rows) == expected
     assert compiled.compiled_row_change(rows) == (expected if isinstance(expected, bytes) else None)
+
+
+@given(st.lists(st.floats() | st.floats(0, 1e6).map(lambda value: round(value, 2)), min_size=1, max_size=50))
+def test_doubles_are_the_same_from_both(values: list[float]) -> None:
+    _assert_same_texts(t.DOUBLE, [struct.pack("<d", value) for value in values])
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=50))
+def test_floats_are_the_same_from_both(values: list[float]) -> None:
+    _assert_same_texts(t.FLOAT, [struct.pack("<f", value) for value in values])
+
+
+def test_powers_and_their_neighbours_are_the_same_from_both() -> None:
+    powers = [2.0**exponent for exponent in range(-1074, 1024)] + [
+        float(f"1e{exponent}") for exponent in range(-323, 309)
+    ]
+    near = [math.nextafter(value, bound) for value in powers for bound in (0, math.inf)]
+    _assert_same_texts(t.DOUBLE, [struct.pack("<d", value) for value in powers + near])
+    bits = [exponent << 23 | mantissa for exponent in range(256) for mantissa in (0, 1, 0x400000, 0x7FFFFF)]
+    _assert_same_texts(t.FLOAT, [struct.pack("<I", value) for value in bits])
+
+
+def _assert_same_texts(code: int, values: list[bytes]) -> None:
+    plan = RowPlan("s", "t", 1, (Column("c", code, 0, "t", 0),))
+    body = b"".join(b"\0" + value for value in values)
+    rows = Rows(_TRANSACTION, 0, 4, 50, 0, ChangeKind.INSERT, plan, b"", b"\1", body)
+    assert compiled.compiled_row_change(rows) == encode_twin.encode_row_change(rows)
 
 
 _NUMBERS = st.one_of(st.integers(0, 1 << 32), st.sampled_from((0, 127, 128, (1 << 63) - 1, 1 << 63, 1 << 70)))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_canal.model.position import Position
-from ha_canal.protos.canal_pb2 import Messages, StreamReply
-from ha_canal.server.framing import NOTHING, message_of, messages_of, stream_batch, varint
+from ha_canal.protos.canal_pb2 import Messages, Part, StreamReply
+from ha_canal.server.framing import NOTHING, message_of, messages_of, stream_batch, stream_parts, varint
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 4095, 4096, 70_000, 3_000_000])
@@ -34,3 +34,13 @@ def test_varint(number: int) -> None:
     for index, byte in enumerate(varint(number)):
         value |= (byte & 0x7F) << 7 * index
     assert value == number
+
+
+@pytest.mark.parametrize("sizes", [[1], [100], [99, 1], [250, 3, 0, 49], [100, 100, 100], [5_000]])
+def test_parts_are_what_protobuf_would_write(sizes: list[int]) -> None:
+    pieces = [bytes([index]) * size for index, size in enumerate(sizes)]
+    whole = b"".join(pieces)
+    cut = [whole[at : at + 100] for at in range(0, len(whole), 100)]
+    assert list(stream_parts(pieces, 100)) == [
+        StreamReply(part=Part(data=data, last=data is cut[-1])).SerializeToString() for data in cut
+    ]

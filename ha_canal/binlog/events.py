@@ -38,6 +38,9 @@ class EventType(enum.IntEnum):
     BEGIN_LOAD_QUERY = 17
     EXECUTE_LOAD_QUERY = 18
     TABLE_MAP = 19
+    WRITE_ROWS_V0 = 20
+    UPDATE_ROWS_V0 = 21
+    DELETE_ROWS_V0 = 22
     WRITE_ROWS_V1 = 23
     UPDATE_ROWS_V1 = 24
     DELETE_ROWS_V1 = 25

@@ -45,6 +45,10 @@ def _load_data(event: Event) -> None:
     raise logged_as_statement("LOAD DATA")
 
 
+def _rows_of_old(event: Event) -> None:
+    raise DecodeError("rows events of MySQL 5.1.15 and before cannot be read; the source must be 5.6 or later")
+
+
 def _encryption(event: Event) -> None:
     if not event.flags & FLAG_IGNORABLE:
         raise DecodeError("the file is encrypted: read it through its server, which decrypts what it sends")
@@ -56,6 +60,7 @@ OTHER_RULES: dict[int, Callable[[Event], None]] = {
     EventType.BEGIN_LOAD_QUERY: _load_data,
     EventType.EXECUTE_LOAD_QUERY: _load_data,
     EventType.START_ENCRYPTION: _encryption,
+    **dict.fromkeys((EventType.WRITE_ROWS_V0, EventType.UPDATE_ROWS_V0, EventType.DELETE_ROWS_V0), _rows_of_old),
 }
 """What to do with each type: nothing, or raise."""
 

@@ -249,6 +249,7 @@ STOPS: list[tuple[str, Callable[[Writer], bytes]]] = [
     ("binlog_format", lambda w: w.event(EventType.EXECUTE_LOAD_QUERY, bytes(26))),
     ("lacks changes", lambda w: w.event(EventType.INCIDENT, b"\1\0\x04lost")),
     ("encrypted", lambda w: w.event(EventType.START_ENCRYPTION, bytes(17))),
+    ("WRITE_ROWS_V0 event: rows events of MySQL 5.1.15", lambda w: w.event(EventType.WRITE_ROWS_V0, bytes(20))),
     ("unknown type 99", lambda w: w.event(99, b"?")),
     ("rows outside", lambda w: w.table_map() + w.rows()),
     ("no TABLE_MAP", lambda w: w.gtid(1) + w.query("BEGIN") + w.rows(table_id=5)),
@@ -273,6 +274,8 @@ def test_events_for_others_are_passed_over() -> None:
     writer, stream = started()
     others = [writer.event(99, b"?", flags=0x80), writer.event(EventType.ROWS_QUERY, b"\1x"), writer.event(28, b"")]
     others.append(writer.event(EventType.START_ENCRYPTION, bytes(17), flags=0x80))
+    others += [writer.event(code, b"") for code in (EventType.INTVAR, EventType.RAND, EventType.USER_VAR)]
+    others += [writer.event(code, b"") for code in (EventType.TRANSACTION_CONTEXT, EventType.VIEW_CHANGE)]
     others.append(writer.gtid(1) + writer.query("XA ROLLBACK X'61',X'',1"))
     assert kinds(read_all(others, stream)) == ["Commit"]
     assert stream.offset == writer.offset

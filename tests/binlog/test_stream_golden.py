@@ -28,7 +28,7 @@ from tests.binlog.streams import (
     read_all,
 )
 
-NAMES = ("mariadb", "mariadb_xa", "mysql", "mysql_xa")
+NAMES = ("mariadb", "mariadb_xa", "mysql", "mysql56", "mysql_xa")
 BYTES = {name: b"".join(captured(name)) for name in NAMES}
 EXPECTED = {name: (CAPTURED / f"{name}.items").read_text().splitlines() for name in NAMES}
 
@@ -145,3 +145,14 @@ def test_an_answer_that_was_not_asked_for_is_refused() -> None:
 def test_a_file_that_is_no_binlog_is_refused() -> None:
     with pytest.raises(DecodeError):
         list(read_binlog_file(CAPTURED / "mysql.sql"))
+
+
+def test_an_encrypted_file_is_read_through_its_server_alone() -> None:
+    """MariaDB 10.11 with encrypt_binlog: the file, and what the server sent of it; one row was inserted."""
+    with pytest.raises(DecodeError, match="encrypted: read it through its server") as caught:
+        read_all(captured("mariadb_encrypted"))
+    assert (caught.value.file, caught.value.offset) == ("mysql-bin.000001", 256)
+    stream = new_stream()
+    items = read_all([(CAPTURED / "mariadb_encrypted.dump").read_bytes()], stream)
+    assert [item.body.hex() for item in items if isinstance(item, Rows)] == ["fe01000000"]
+    assert stream.file == "mysql-bin.000002"

@@ -245,3 +245,26 @@ cdef class Tables:
             self.size += 300 + 120 * image.count
         image.layout = layout
         return layout
+
+
+cdef inline tuple marked(Image image, tuple before, bint keys):
+    """Return the names of the columns marked as key, or as updated: ``before``, those of the last row, if they are."""
+    cdef Py_ssize_t count = 0
+    cdef Py_ssize_t size = PyTuple_GET_SIZE(before)
+    cdef Py_ssize_t place
+    cdef ColumnPlan plan
+    for place in range(image.count):
+        plan = <ColumnPlan>image.cells[place].plan
+        if plan.is_key if keys else plan.updated:
+            if count >= size or PyTuple_GET_ITEM(before, count) != <PyObject*>plan.name:
+                count = -1
+                break
+            count += 1
+    if count == size:
+        return before
+    names = []
+    for place in range(image.count):
+        plan = <ColumnPlan>image.cells[place].plan
+        if plan.is_key if keys else plan.updated:
+            names.append(plan.name)
+    return tuple(names)

@@ -1,8 +1,8 @@
 """Serialized ``Messages`` and ``Entry`` to changes with typed values, from the bytes: the fast half of the SDK.
 
 Same contract as the twin, `ha_canal.client.change`, which also reads every entry that is unusual: no wire format,
-text that is not UTF-8, a message in pieces, a column that comes twice. So whatever is wrong gets one and the same error,
-and what is here can be short. Unknown fields are skipped, and fields may come in any order.
+text that is not UTF-8, a message in pieces, a column that comes twice. So whatever is wrong gets the same error from
+both, and what is here can be short. Unknown fields are skipped, and fields may come in any order.
 
 What is constant in many rows is found by comparing bytes: a column's message but for its value is kept with what it
 says (`ColumnPlan`), in the places where it was seen last. Changes and rows are the twin's own classes; their slots are
@@ -71,16 +71,25 @@ cdef extern from *:
         return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, args, NULL);
     }
 
-    static inline PyObject *ha_canal_new_tuple(PyObject *type, PyObject *args)
+    static inline PyObject *ha_canal_pair(PyObject *type, PyObject *one, PyObject *other)
     {
-        return PyTuple_Type.tp_new((PyTypeObject *)type, args, NULL);
+        PyObject *made = PyType_GenericAlloc((PyTypeObject *)type, 2);
+        if (made == NULL) return NULL;
+    #if PY_VERSION_HEX >= 0x030E0000
+        ((PyTupleObject *)made)->ob_hash = -1;
+    #endif
+        Py_INCREF(one);
+        PyTuple_SET_ITEM(made, 0, one);
+        Py_INCREF(other);
+        PyTuple_SET_ITEM(made, 1, other);
+        return made;
     }
     """
     Py_ssize_t slot_of "ha_canal_slot"(object descriptor)
     void fill "ha_canal_fill"(object made, Py_ssize_t slot, object item)
     object alloc "ha_canal_alloc"(object kind)
     object new_of "ha_canal_new"(object kind, tuple arguments)
-    object tuple_new "ha_canal_new_tuple"(object kind, tuple arguments)
+    object pair_of "ha_canal_pair"(object kind, object one, object other)
 
 
 cdef object CHANGE = Change, ROW = Row, DECIMAL_TYPE = Decimal, ZONE = UTC, POSITION = EventPosition
@@ -94,6 +103,7 @@ class UnusualError(Exception):
 include "_wire.pxi"
 include "_texts.pxi"
 include "_columns.pxi"
+include "_header.pxi"
 include "_reader.pxi"
 
 

@@ -7,11 +7,6 @@ cdef enum:
     DELETE = 3
     KEPT_BYTES = 32 << 20
 
-cdef struct Header:
-    Text file, schema, table, gtid, event_id
-    int64_t offset, executed_ms, committed_us
-    int32_t kind
-
 cdef list KIND_NAMES = [KINDS.get(number, "query") for number in range(16)]
 
 cdef Py_ssize_t slot_places = slot_of(Row._places)
@@ -33,47 +28,8 @@ cdef Py_ssize_t slot_sql = slot_of(Change.sql)
 if min(
     slot_places, slot_values, slot_kind, slot_schema, slot_table, slot_before, slot_after, slot_changed, slot_key,
     slot_event_id, slot_position, slot_gtid, slot_transaction, slot_commit_time, slot_sql,
-) < 0 or not issubclass(EventPosition, tuple):
+) < 0 or EventPosition.__itemsize__ != tuple.__itemsize__ or EventPosition.__basicsize__ != tuple.__basicsize__:
     raise ImportError("this Python keeps slots in another way than the extension was written for")
-
-
-cdef int read_header(Text raw, Header* header) except -1:
-    cdef Bytes at = raw.data
-    cdef Bytes end = at + raw.size
-    cdef Field field
-    header.file = header.schema = header.table = header.gtid = header.event_id = EMPTY
-    header.offset = header.executed_ms = header.committed_us = 0
-    header.kind = 0
-    while at < end:
-        at = read_field(at, end, &field)
-        if at == NULL:
-            raise UnusualError
-        if field.tag == 0x12:
-            header.file = field.text
-        elif field.tag == 0x18:
-            header.offset = <int64_t>field.number
-        elif field.tag == 0x30:
-            header.executed_ms = <int64_t>field.number
-        elif field.tag == 0x42:
-            header.schema = field.text
-        elif field.tag == 0x4A:
-            header.table = field.text
-        elif field.tag == 0x58:
-            header.kind = <int32_t>field.number
-        elif field.tag == 0x6A:
-            header.gtid = field.text
-        elif field.tag == (50 << 3 | 2):
-            header.event_id = field.text
-        elif field.tag == 52 << 3:
-            header.committed_us = <int64_t>field.number
-        elif field.tag == 0x62:
-            check_pair(field.text)
-            continue
-        elif field.tag != 0x2A:
-            continue
-        if field.tag & 7 == 2:
-            check_text(field.text)
-    return 0
 
 
 cdef inline object slot_filled_row(Layout layout, tuple values, bint tracked):
@@ -97,7 +53,6 @@ cdef class Reader:
     cdef bytes raw_file
     cdef str file
     cdef int64_t commit_us
-    cdef object commit_time_of_us
     cdef bint tracked  # the row that is being made holds something that the garbage collector must know
 
     def __cinit__(self):
@@ -209,41 +164,12 @@ cdef class Reader:
         if transaction.size:
             transaction.size -= 1
         self.transaction = self.gtid if same(transaction, header.gtid) else str_of(transaction)
-        self.position = tuple_new(POSITION, ((self.file, header.offset),))
+        self.position = pair_of(POSITION, self.file, header.offset)
         PyObject_GC_UnTrack(<PyObject*>self.position)
-        self.commit_time = self.time_of(header)
+        cdef int64_t us = commit_us_of(header)
+        if us != self.commit_us or self.commit_time is None:
+            self.commit_us, self.commit_time = us, utc_of(us)
         return 0
-
-    cdef object time_of(self, Header* header):
-        """Microseconds since 1970 to a datetime in UTC: days by Euclidean division, then the civil calendar."""
-        cdef int64_t us = header.committed_us
-        cdef int64_t days, era, day_of_era, year_of_era, day_of_year, month
-        cdef int seconds
-        if us == 0:
-            if not -62135596800000 <= header.executed_ms < 253402300800000:
-                raise UnusualError
-            us = header.executed_ms * 1000
-        if self.commit_time_of_us is not None and us == self.commit_us:
-            return self.commit_time_of_us
-        if not -62135596800000000 <= us < 253402300800000000:
-            raise UnusualError
-        days = (us + 62135596800000000) // 86400000000  # since 0001-01-01
-        us -= days * 86400000000 - 62135596800000000
-        days += 306  # since 0000-03-01: the leap day ends a year
-        era = days // 146097
-        day_of_era = days - era * 146097
-        year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
-        day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-        month = (5 * day_of_year + 2) // 153
-        seconds = <int>(us // 1000000)
-        self.commit_us = header.committed_us or header.executed_ms * 1000
-        self.commit_time_of_us = datetime_new(
-            <int>(era * 400 + year_of_era + (1 if month >= 10 else 0)),
-            <int>(month + 3 if month < 10 else month - 9),
-            <int>(day_of_year - (153 * month + 2) // 5 + 1),
-            seconds // 3600, seconds // 60 % 60, seconds % 60, <int>(us % 1000000), ZONE,
-        )
-        return self.commit_time_of_us
 
     cdef int read_row(self, Table table, int kind, Text raw, object event_id, list found) except -1:
         cdef Bytes at = raw.data
@@ -271,16 +197,20 @@ cdef class Reader:
         if before.count or kind == UPDATE or kind == DELETE:
             layout = self.kept.layout(table, before)
             if not after.count:
-                key = key_names(before, layout)
+                key = layout.key = marked(before, layout.key, True)
             if kind == UPDATE or kind == DELETE:
                 old = self.row(before, layout, None)
+            else:
+                check_texts(before)
         if after.count or kind == UPDATE or kind == INSERT:
             layout = self.kept.layout(table, after)
             if after.count:
-                key = key_names(after, layout)
-            changed = changed_names(after, layout)
+                key = layout.key = marked(after, layout.key, True)
+            changed = layout.changed = marked(after, layout.changed, False)
             if kind == UPDATE or kind == INSERT:
                 new = self.row(after, layout, before if kind == UPDATE else None)
+            else:
+                check_texts(after)
         found.append(self.change(old, new, changed, key, event_id, ""))
         return 0
 
@@ -381,6 +311,14 @@ cdef class Reader:
         return change
 
 
+cdef int check_texts(Image image) except -1:
+    """Check what protobuf would check of an image that no change of this kind has."""
+    cdef Py_ssize_t place
+    for place in range(image.count):
+        check_text(image.cells[place].text)
+    return 0
+
+
 cdef inline bint reusable(Cell* cell, Cell* before):
     """Whether the before image has the same text in the same column, made into something that cannot be changed."""
     cdef ColumnPlan plan = <ColumnPlan>cell.plan
@@ -393,72 +331,3 @@ cdef inline bint reusable(Cell* cell, Cell* before):
         and plan.is_null == old.is_null
         and same(cell.text, before.text)
     )
-
-
-cdef inline tuple key_names(Image image, Layout layout):
-    """The names of the primary key's columns: mostly those of the row before."""
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t size = PyTuple_GET_SIZE(layout.key)
-    cdef Py_ssize_t place
-    cdef ColumnPlan plan
-    for place in range(image.count):
-        plan = <ColumnPlan>image.cells[place].plan
-        if plan.is_key:
-            if count >= size or PyTuple_GET_ITEM(layout.key, count) != <PyObject*>plan.name:
-                break
-            count += 1
-    else:
-        if count == size:
-            return layout.key
-    layout.key = tuple([
-        (<ColumnPlan>image.cells[place].plan).name
-        for place in range(image.count)
-        if (<ColumnPlan>image.cells[place].plan).is_key
-    ])
-    return layout.key
-
-
-cdef inline tuple changed_names(Image image, Layout layout):
-    """The names of the columns marked as updated: often those of the row before."""
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t size = PyTuple_GET_SIZE(layout.changed)
-    cdef Py_ssize_t place
-    cdef ColumnPlan plan
-    for place in range(image.count):
-        plan = <ColumnPlan>image.cells[place].plan
-        if plan.updated:
-            if count >= size or PyTuple_GET_ITEM(layout.changed, count) != <PyObject*>plan.name:
-                break
-            count += 1
-    else:
-        if count == size:
-            return layout.changed
-    layout.changed = tuple([
-        (<ColumnPlan>image.cells[place].plan).name
-        for place in range(image.count)
-        if (<ColumnPlan>image.cells[place].plan).updated
-    ])
-    return layout.changed
-
-
-cdef object numbered(object event_id, Py_ssize_t row):
-    """``f"{event_id}.{row}"``."""
-    cdef char[24] digits
-    cdef int at = 24
-    cdef Py_ssize_t size
-    if not event_id.isascii():
-        return f"{event_id}.{row}"
-    while True:
-        at -= 1
-        digits[at] = 48 + row % 10
-        row //= 10
-        if not row:
-            break
-    at -= 1
-    digits[at] = 46
-    size = len(event_id)
-    cdef object made = PyUnicode_New(size + 24 - at, 127)
-    cdef char* to = <char*>PyUnicode_1BYTE_DATA(made)
-    memcpy(to, PyUnicode_1BYTE_DATA(event_id), size)
-    memcpy(to + size, digits + at, 24 - at)
-    return made

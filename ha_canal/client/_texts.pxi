@@ -200,7 +200,7 @@ cdef inline object datetime_of(Text text, object zone):
 
 
 cdef object time_of(Text text):
-    """``-HHH:MM:SS.ffffff``; hours have one to six digits here."""
+    """``-HHH:MM:SS.ffffff``; hours have one to four digits here (the server's go to 838)."""
     cdef Bytes at = text.data
     cdef Bytes end = at + text.size
     cdef bint negative = at < end and at[0] == 45
@@ -210,7 +210,7 @@ cdef object time_of(Text text):
     if negative:
         at += 1
     first = at
-    while at < end and is_digit(at[0]) and at - first < 6:
+    while at < end and is_digit(at[0]) and at - first < 4:
         hours = hours * 10 + (at[0] - 48)
         at += 1
     if at == first or end - at < 6 or at[0] != 58 or at[3] != 58:

@@ -2,7 +2,7 @@
 
 A batch passes as the bytes that it came as: python-protobuf reads the small replies only. Single-threaded: replies are
 read from the link only while somebody waits for one. Credit keeps at most ``credit`` batches in memory here: one is
-granted for each that is handed on or thrown away.
+granted for each that is handed on or thrown away, half of them at a time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Flow:
         self._batches: deque[Delivery] = deque()
         self._parts: list[bytes] = []
         self._open = False
+        self._ungranted = 0
+        self._grants = max(1, opening.credit // 2)
         self._rollbacks = 0  # asked for and not answered: what comes meanwhile was taken back
         self._stream = link.stream(opening)
 
@@ -116,7 +118,10 @@ class Flow:
         self._batches.clear()
 
     def _grant(self) -> None:
-        self._stream.send(pb.StreamRequest(credit=pb.StreamRequest.Credit(batches=1)))
+        self._ungranted += 1
+        if self._ungranted >= self._grants:
+            self._stream.send(pb.StreamRequest(credit=pb.StreamRequest.Credit(batches=self._ungranted)))
+            self._ungranted = 0
 
     def wake(self) -> None:
         """Let `wait` look at ``stopped`` again; from any thread."""

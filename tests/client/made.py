@@ -20,6 +20,8 @@ _DATE = st.builds(
     st.integers(0, 32),
 )  # fmt: skip
 _CLOCK = st.builds("{:02}:{:02}:{:02}{}".format, st.integers(0, 25), st.integers(0, 61), st.integers(0, 61), _FRACTION)
+_MINUTES = _CLOCK.map(lambda clock: clock[3:])
+_HOURS = st.integers(0, 838) | st.integers(0, 10**7) | st.integers(0, 10**13)
 _TEXT_OF: dict[str, st.SearchStrategy[str]] = {
     "int(11)": _DIGITS | st.sampled_from(["007", "-0", "+5", " 5", "1_0", "٣", "-", "9" * 18, "9" * 19]),
     "bigint(20) unsigned": st.integers(0, 2**64 - 1).map(str),
@@ -34,9 +36,7 @@ _TEXT_OF: dict[str, st.SearchStrategy[str]] = {
     "date": _DATE | st.sampled_from(["20240102", "2024-W01-1"]),
     "datetime(6)": st.builds("{} {}".format, _DATE, _CLOCK) | st.sampled_from(["2024-01-02T03:04:05", "2024-01-02"]),
     "timestamp": st.builds("{} {}".format, _DATE, _CLOCK),
-    "time(6)": st.builds("{}{:02}:{}".format, st.sampled_from(["", "-", "+"]), st.integers(0, 10**13), _CLOCK.map(
-        lambda clock: clock[3:]
-    )),
+    "time(6)": st.builds("{}{:02}:{}".format, st.sampled_from(["", "-", "+"]), _HOURS, _MINUTES),
     "varchar(20)": st.text(),
     "longtext": st.text(min_size=500, max_size=600),
     "blob": st.binary().map(lambda data: data.decode("latin-1")) | st.text(),

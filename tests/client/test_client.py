@@ -49,6 +49,12 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         pause.wait(0.005)
 
 
+def has_lock(client: Client) -> bool:
+    """Whether it knows that it holds the lock."""
+    link, flow = client._link, client._flow
+    return bool(link and link.lease and (flow is None or flow.is_open))
+
+
 def committed(nodes: Nodes, *numbers: int) -> None:
     nodes.commit(*(statement(number) for number in numbers))
 
@@ -353,7 +359,7 @@ def test_close_from_another_thread_ends_it_at_once_and_leaves_no_thread(case: st
         thread = threading.Thread(target=read)
         thread.start()
         if case in ("waits for a batch", "plain"):
-            wait_until(lambda: "other" in nodes.source.shown, "it reads")
+            wait_until(lambda: has_lock(client), "it reads")  # before that it cannot say goodbye: its lease has to end
         started = time.monotonic()
         client.close()
         thread.join(10)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ha_canal.client import delivery as room
@@ -26,6 +26,7 @@ from tests.client.test_change import NEW, OLD, entry
 from tests.client.wire import Nested, shuffled
 
 compiled = pytest.mark.skipif(not room.COMPILED, reason="nothing is compiled here")
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may share the machine
 
 _PAIR = Nested({})
 _COLUMN = Nested({7: _PAIR})
@@ -80,12 +81,14 @@ def _found() -> list[str]:
 
 
 @compiled
+@unhurried
 @given(st.lists(entries(), max_size=4))
 def test_what_protobuf_writes(raw_entries: list[bytes]) -> None:
     agree(batch_of(raw_entries))
 
 
 @compiled
+@unhurried
 @given(st.data())
 def test_columns_of_all_types(data: st.DataObject) -> None:
     """Many rows of one layout: what is kept from the rows before must not show in the next ones."""
@@ -96,12 +99,14 @@ def test_columns_of_all_types(data: st.DataObject) -> None:
 
 
 @compiled
+@unhurried
 @given(st.lists(entries(), max_size=3), st.integers(0, 2**32))
 def test_fields_in_any_order_and_unknown_ones(raw_entries: list[bytes], seed: int) -> None:
     agree(shuffled(batch_of(raw_entries), random.Random(seed), _BATCH))
 
 
 @compiled
+@unhurried
 @given(st.lists(entries(), min_size=1, max_size=3), st.data())
 def test_damage(raw_entries: list[bytes], data: st.DataObject) -> None:
     raw = bytearray(batch_of(raw_entries))
@@ -112,6 +117,7 @@ def test_damage(raw_entries: list[bytes], data: st.DataObject) -> None:
 
 
 @compiled
+@unhurried
 @given(entries(), st.data())
 def test_truncation(raw_entry: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(raw_entry)))
@@ -120,6 +126,7 @@ def test_truncation(raw_entry: bytes, data: st.DataObject) -> None:
 
 
 @compiled
+@unhurried
 @given(st.lists(st.binary(max_size=60), max_size=3))
 @example([b"\x0a\x00\x0a\x00\x10\x02"])  # a header in two pieces
 def test_garbage(raw_entries: list[bytes]) -> None:
@@ -147,6 +154,15 @@ def test_every_cut_of_a_batch() -> None:
 )
 def test_rows_of_odd_shapes(row: pb.RowData) -> None:
     agree(batch_of([entry(kind, row, row) for kind in (pb.INSERT, pb.UPDATE, pb.DELETE, pb.QUERY)]))
+
+
+@compiled
+@pytest.mark.parametrize("side", ["beforeColumns", "afterColumns"])
+@pytest.mark.parametrize("kind", [pb.INSERT, pb.UPDATE, pb.DELETE, pb.QUERY])
+def test_a_text_that_is_none_is_an_error_in_either_image(kind: pb.EventType, side: str) -> None:
+    raw = entry(kind, pb.RowData(**{side: [pb.Column(name="a", value="é")]}))  # type: ignore[arg-type] # by name
+    with pytest.raises(DecodeError):
+        room.delivery(batch_of([raw.replace("é".encode(), b"\xff\xff")])).changes()
 
 
 @compiled

@@ -14,7 +14,12 @@ from ha_canal.binlog.events import HEADER_BYTES, Bytes, EventType, read_lenenc, 
 from ha_canal.binlog.rows_events import ROWS_SHAPES
 from ha_canal.errors import DecodeError
 
+MOST_EVENT_BYTES = (1 << 30) + (1 << 20)
+"""What any event is smaller than: servers refuse packets of more than 1 GiB. Lengths of more are damage, or a bomb."""
+
 _PIECE_BYTES = 256 * 1024
+_MOST_DEFLATED = 1032
+"""Bytes that one byte of a zlib stream can stand for, at most (zlib's "Technical Details")."""
 _END_OF_FIELDS, _PAYLOAD_BYTES, _ALGORITHM, _PLAIN_BYTES = 0, 1, 2, 3
 _ZSTD, _NONE = 0, 255
 
@@ -68,7 +73,8 @@ class TransactionPayload:
                 raise DecodeError(f"its payload ends after {self._read_bytes} of {self._plain_bytes} bytes")
             return None
         size = int.from_bytes(self._buffer[self._at + 9 : self._at + 13], "little")
-        if size < HEADER_BYTES or not self._have(size):
+        still_to_come = self._plain_bytes - self._read_bytes + len(self._buffer) - self._at
+        if not HEADER_BYTES <= size <= min(still_to_come, MOST_EVENT_BYTES) or not self._have(size):
             raise DecodeError(f"an event of {size} bytes does not fit into its payload")
         start = self._at
         self._at += size
@@ -123,6 +129,8 @@ def inflate_block(block: Bytes) -> bytes:
     if first & 0xF0 != 0x80 or not 1 <= length_bytes <= 4:
         raise DecodeError(f"0x{first:02x} starts no compressed block")
     length = int.from_bytes(take(block, 1, length_bytes), "big")
+    if length > min(MOST_EVENT_BYTES, _MOST_DEFLATED * len(block)):
+        raise DecodeError(f"its block of {len(block)} bytes cannot hold the {length} bytes that it announces")
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(block[1 + length_bytes :], length + 1)

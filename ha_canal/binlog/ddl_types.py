@@ -14,7 +14,7 @@ from typing import Final
 from ha_canal.binlog import type_codes as t
 from ha_canal.binlog.charsets import bytes_per_character
 
-_HEAD: Final = re.compile(r"([a-z]\w*)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?", re.ASCII)
+_HEAD: Final = re.compile(r"([a-z]\w*)\s*(?:\(\s*(\d{1,10})\s*(?:,\s*(\d{1,10})\s*)?\))?", re.ASCII)
 _LABEL: Final = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPE: Final = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES: Final = {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "b": "\b", "Z": "\x1a"}

@@ -7,6 +7,7 @@ number, domain, flags (log_event.h, Gtid_log_event); the server id is the header
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class GtidStart(NamedTuple):
     commit_timestamp_us: int
 
 
+_TAG = re.compile(rb"[a-z_][a-z0-9_]{0,31}")
 _PLAIN = struct.Struct("<B16sq")
 _CLOCK_BYTES = 17
 _TIMESTAMP_BYTES = 7
@@ -66,7 +68,7 @@ def parse_gtid_tagged(body: Bytes) -> GtidStart:
             uuid, at = _read_uuid(body, at)
         elif field == 3:
             length, at = _read_varlen(body, at)
-            tag = bytes(take(body, at, length)).decode("ascii")
+            tag = _read_tag(bytes(take(body, at, length)))
             at += length
         else:
             numbers[field], at = _read_varlen(body, at)
@@ -74,7 +76,16 @@ def parse_gtid_tagged(body: Bytes) -> GtidStart:
         raise DecodeError("it has no uuid or no number")
     if numbers[2] & 1:
         raise DecodeError("its number is negative")
-    return GtidStart(_text(uuid, tag, numbers[2] >> 1), numbers.get(7, numbers.get(6, 0)))
+    timestamp = numbers.get(7, numbers.get(6, 0))
+    if timestamp >= _TIMESTAMP_MORE:
+        raise DecodeError(f"it was committed {timestamp} microseconds after 1970")
+    return GtidStart(_text(uuid, tag, numbers[2] >> 1), timestamp)
+
+
+def _read_tag(raw: bytes) -> str:
+    if raw and not _TAG.fullmatch(raw):
+        raise DecodeError(f"{raw[:64]!r} is no tag of a GTID")
+    return raw.decode("ascii")
 
 
 def _text(uuid: bytes, tag: str, number: int) -> str:

@@ -15,6 +15,8 @@ from ha_canal.binlog.jsonb import JsonNode, parse_json, render_json
 from ha_canal.binlog.reader import ByteReader
 
 _REPLACE, _INSERT, _REMOVE = 0, 1, 2
+_MOST_LEGS: Final = 100
+"""The depth that the server allows a document."""
 _LEG: Final = re.compile(r'\.("(?:[^"\\]|\\.)*")|\.([^.\[" ]+)|\[(\d+)\]', re.DOTALL)
 _Step = str | int
 
@@ -23,11 +25,14 @@ def apply_json_diffs(before: bytes, diffs: bytes) -> str:
     """Return the text of the document ``before`` (binary) after ``diffs``. ValueError or DecodeError if they misfit."""
     document = parse_json(before)
     reader = ByteReader(diffs, "JSON diffs")
+    grown: dict[int, dict[str, JsonNode]] = {}
     while reader.left:
         operation = reader.integer(1)
         path = list(_legs(str(reader.string(), "utf-8")))
         value = None if operation == _REMOVE else parse_json(reader.string())
-        document = _applied(document, operation, path, value)
+        document = _applied(document, operation, path, value, grown)
+    for members in grown.values():
+        _sort(members)
     return render_json(document)
 
 
@@ -46,7 +51,12 @@ def _legs(path: str) -> Iterator[_Step]:
         offset = leg.end()
 
 
-def _applied(document: JsonNode, operation: int, path: list[_Step], value: JsonNode) -> JsonNode:
+def _applied(
+    document: JsonNode, operation: int, path: list[_Step], value: JsonNode, grown: dict[int, dict[str, JsonNode]]
+) -> JsonNode:
+    """Return the document after one diff; objects that got a member are put into ``grown``, by their id."""
+    if len(path) > _MOST_LEGS:
+        raise ValueError(f"a JSON path of {len(path)} legs")
     if not path:
         if operation != _REPLACE:
             raise ValueError("a JSON diff that inserts or removes the whole document")
@@ -55,6 +65,8 @@ def _applied(document: JsonNode, operation: int, path: list[_Step], value: JsonN
     for step in path[:-1]:
         parent = _child(parent, step)
     _change(parent, operation, path[-1], value)
+    if operation == _INSERT and isinstance(parent, dict):
+        grown[id(parent)] = parent
     return document
 
 
@@ -88,13 +100,17 @@ def _insert(parent: JsonNode, step: _Step, value: JsonNode) -> None:
     match parent, step:
         case dict(), str() if step not in parent:
             parent[step] = value
-            members = sorted(parent.items(), key=lambda member: _key_order(member[0]))
-            parent.clear()
-            parent.update(members)
         case list(), int():
             parent.insert(step, value)
         case _:
             raise ValueError(f"a JSON diff that inserts at {step!r}, where that cannot be")
+
+
+def _sort(members: dict[str, JsonNode]) -> None:
+    """Put the members in the server's order."""
+    in_order = sorted(members.items(), key=lambda member: _key_order(member[0]))
+    members.clear()
+    members.update(in_order)
 
 
 def _key_order(key: str) -> tuple[int, bytes]:

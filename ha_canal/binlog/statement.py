@@ -60,9 +60,9 @@ _TOKEN = re.compile(
     | /\*M?![0-9]*                                  # an executable comment opens; its text counts
     | \*/
     | /\*.*?(?:\*/|\Z)
-    | `(?P<backquoted>[^`]*(?:``[^`]*)*)`
-    | "(?P<double>[^"\\]*(?:(?:""|\\.)[^"\\]*)*)"
-    | '(?P<single>[^'\\]*(?:(?:''|\\.)[^'\\]*)*)'
+    | `(?P<backquoted>[^`]*+(?:``[^`]*+)*+)(?:`|\Z)    # what is not closed goes to the end; nothing is tried twice
+    | "(?P<double>[^"\\]*+(?:(?:""|\\.)[^"\\]*+)*+)(?:"|\\?\Z)
+    | '(?P<single>[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+)(?:'|\\?\Z)
     | (?P<word>[\w$\x80-\U0010ffff]+)
     | (?P<mark>.)
     """,

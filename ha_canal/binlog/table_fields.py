@@ -188,8 +188,8 @@ def _primary_key(fields: dict[int, ByteReader], count: int, *, full: bool) -> tu
         key.append(reader.lenenc())
         if reader is prefixed:
             reader.lenenc()
-        if key[-1] >= count:
-            raise reader.error(f"column {key[-1]} in the primary key, of {count} columns")
+        if key[-1] >= count or len(key) > count:
+            raise reader.error(f"column {key[-1]} is part {len(key)} of the primary key, of {count} columns")
     return tuple(key)
 
 

@@ -30,6 +30,8 @@ ValueReader = Callable[[bytes, int], tuple[str, int]]
 
 _FLOAT32: Final = struct.Struct("<f")
 _DOUBLE: Final = struct.Struct("<d")
+_MOST_DEFLATED: Final = 1032
+"""Bytes that one byte of a zlib stream can stand for, at most (zlib's "Technical Details")."""
 _LEAST_NORMAL_FLOAT32: Final = 2.0**-126
 """Above it a float32 keeps any six digits, so that no text shorter than six needs to be tried."""
 _INTEGER_BYTES: Final = {t.TINY: 1, t.SHORT: 2, t.INT24: 3, t.LONG: 4, t.LONGLONG: 8}
@@ -136,6 +138,8 @@ def inflate(data: bytes) -> bytes:
         raise ValueError(f"0x{data[0]:02x} is no compression method")
     start = 1 + (data[0] & 7)
     size = int.from_bytes(data[1:start], "big")
+    if size > _MOST_DEFLATED * len(data):
+        raise ValueError(f"a compressed value of {len(data)} bytes cannot hold {size}")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS if data[0] & 8 else zlib.MAX_WBITS)
     inflated = inflater.decompress(data[start:], size + 1)
     if len(inflated) != size:

@@ -10,7 +10,6 @@ JSON with alphabetical keys and without nulls. We add members and nodes, and ren
     <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
     <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
     <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
-    <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
     <root>/destinations/<d>/config, …/schema             ours        kept for what comes: no client id
     <root>/destinations/<d>/parse                                    a cursor: where the first client begins
     <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
@@ -83,10 +82,6 @@ class InstancePaths:
     @property
     def parse(self) -> str:
         return f"{self.path}/parse"
-
-    @property
-    def history(self) -> str:
-        return f"{self.path}/history"
 
     @property
     def history(self) -> str:
@@ -273,7 +268,7 @@ def _without_nulls(value: Any) -> Any:
 def _object(data: bytes, where: str) -> Mapping[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON: {error}; mend or delete the node") from error
     if not isinstance(value, dict):
         raise UsageError(f"{where} holds {data[:100]!r}, which is no JSON object: mend or delete the node")
@@ -282,9 +277,14 @@ def _object(data: bytes, where: str) -> Mapping[str, Any]:
 
 def _text(members: Mapping[str, Any], key: str, where: str) -> str:
     value = members.get(key)
-    if value is not None and not isinstance(value, str):
+    if value is not None and not (isinstance(value, str) and _is_unicode(value)):
         raise UsageError(f"{where}: {key} is {value!r} and no text; mend or delete the node")
     return value or ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: half of a surrogate pair is JSON, and no text."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _texts(members: Mapping[str, Any], key: str, where: str) -> list[str]:

@@ -112,6 +112,7 @@ def _text(members: dict[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f'"{name}" is {value!r:.100}, not a text')  # noqa: TRY004 # about the data, not about our types
+    value.encode()  # half of a surrogate pair is JSON, and no text
     return value
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Protocol, Self
 
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII)
@@ -109,24 +109,24 @@ class MysqlGtidSet:
     def intersection(self, other: MysqlGtidSet) -> MysqlGtidSet:
         common = MysqlGtidSet()
         for source, mine in self._intervals.items():
-            for first, last in mine:
-                for other_first, other_last in other._intervals.get(source, ()):
-                    if max(first, other_first) <= min(last, other_last):
-                        common._add_interval(source, max(first, other_first), min(last, other_last))
+            for (first, last), (other_first, other_last) in _overlaps(mine, other._intervals.get(source, [])):
+                common._add_interval(source, max(first, other_first), min(last, other_last))
         return common
 
     def difference(self, other: MysqlGtidSet) -> MysqlGtidSet:
         """Return what this set holds and ``other`` does not."""
         rest = MysqlGtidSet()
         for source, mine in self._intervals.items():
-            for first, last in mine:
-                start = first
-                for other_first, other_last in other._intervals.get(source, ()):
-                    if other_last < start or other_first > last:
-                        continue
+            holes = _overlaps(mine, other._intervals.get(source, []))
+            hole = next(holes, None)
+            for interval in mine:
+                start, last = interval
+                while hole is not None and hole[0] is interval:
+                    other_first, other_last = hole[1]
                     if other_first > start:
                         rest._add_interval(source, start, other_first - 1)
                     start = other_last + 1
+                    hole = next(holes, None)
                 if start <= last:
                     rest._add_interval(source, start, last)
         return rest
@@ -157,6 +157,20 @@ class MysqlGtidSet:
             text = ":".join(str(first) if first == last else f"{first}-{last}" for first, last in intervals)
             texts[uuid] = texts.get(uuid, uuid) + (f":{tag}" if tag else "") + f":{text}"
         return ",".join(texts.values())
+
+
+def _overlaps(left: list[list[int]], right: list[list[int]]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the pairs that share a number, in order; work is linear, since both are disjoint and in rising order."""
+    at = 0
+    for interval in left:
+        first, last = interval
+        while at < len(right) and right[at][1] < first:
+            at += 1
+        reach = at
+        while reach < len(right) and right[reach][0] <= last:
+            yield interval, right[reach]
+            reach += 1
+        at = max(at, reach - 1)
 
 
 def _with_dashes(uuid: str) -> str:

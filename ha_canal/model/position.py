@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+_MOST_DIGITS = 18
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -50,4 +52,5 @@ def file_sequence(file: str) -> tuple[int, str]:
     (``mysql-bin.999999`` is followed by ``mysql-bin.1000000``), so names do not sort as text.
     """
     base, _, number = file.rpartition(".")
-    return (int(number), base) if number.isdecimal() else (0, file)
+    is_number = number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS
+    return (int(number), base) if is_number else (0, file)

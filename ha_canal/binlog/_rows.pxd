@@ -5,10 +5,7 @@ from libc.stdint cimport uint8_t
 
 from ha_canal.binlog._buffer cimport Buffer
 from ha_canal.binlog._plans cimport CompiledPlan
-
-cdef enum:
-    DECLINED = -1  # nothing was written, no exception is set: give the event to `ha_canal.binlog.encode_twin`
-    FAILED = -2  # an exception is set, such as MemoryError
+from ha_canal.binlog._values cimport DECLINED, FAILED
 
 
 cdef Py_ssize_t encode_rows_into(
@@ -19,5 +16,6 @@ cdef Py_ssize_t encode_rows_into(
 
 ``kind`` is that of `ChangeKind`; ``before`` and ``after`` are its column bitmaps, each of ``bitmap_bytes``, NULL where
 the kind has none. ``body_or_none`` are the same bytes as ``body``, where they are an object already: columns which
-only Python reads need one. `DECLINED` for bytes that are no rows of the plan.
+only Python reads need one. `DECLINED` for bytes that are no rows of the plan: nothing was written and no exception is set; give the event to
+`ha_canal.binlog.encode_twin`.
 """

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import grpc
 
@@ -33,6 +33,7 @@ from ha_canal.compiled import missing_extensions
 from ha_canal.config import InstanceSection, NodeConfig
 from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError, UsageError
 from ha_canal.instance import Instance
+from ha_canal.mysql.logins import Logins
 from ha_canal.protos import canal_pb2
 from ha_canal.server.serve import grpc_server
 from ha_canal.server.service import NAME as SERVICE_NAME
@@ -99,10 +100,14 @@ class RunningNode:
 
     async def _lead_once(self, section: InstanceSection, contest: Campaign, election: Trouble) -> bool:
         """Return whether all went well, however the term ended."""
+        logins = Logins(section.source)
         try:
-            async with contest.lease(self._chairs[section.name].until_not_ours) as lease:
-                election.over()
-                await self._serve(section, lease)
+            async with AsyncExitStack() as waiting:
+                await waiting.enter_async_context(logins.kept())
+                async with contest.lease(self._chairs[section.name].until_not_ours) as lease:
+                    await waiting.aclose()
+                    election.over()
+                    await self._serve(section, lease, logins)
         except WithdrawnError:
             return True
         except CanalError as error:
@@ -114,12 +119,16 @@ class RunningNode:
             log.exception("instance %s: its term ended through a fault of this program", section.name)
         else:
             return True
+        finally:
+            logins.close()
         return False
 
-    async def _serve(self, section: InstanceSection, lease: Lease) -> None:
+    async def _serve(self, section: InstanceSection, lease: Lease, logins: Logins) -> None:
         paths = self._layout.instance(section.name)
         board = _Board(ClientLockBoard(self._coordinator, paths, lease), self._holders.setdefault(section.name, {}))
-        instance = Instance(section, lease, self._coordinator, paths, root=self._layout.root, board=board)
+        instance = Instance(
+            section, lease, self._coordinator, paths, root=self._layout.root, board=board, logins=logins
+        )
         self._instances[section.name] = instance
         self._begun.set()
         self._begun = asyncio.Event()

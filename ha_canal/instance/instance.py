@@ -32,6 +32,7 @@ from ha_canal.instance.opening import find_opening
 from ha_canal.instance.records import Records, Term
 from ha_canal.model.change import Item
 from ha_canal.model.position import Position
+from ha_canal.mysql.connection import Ready
 from ha_canal.model.run import Run
 from ha_canal.protos import canal_pb2
 from ha_canal.server.framing import place_of
@@ -68,6 +69,7 @@ class Instance:
         root: str,
         board: LockBoard,
         stopped_retry_s: float = 30.0,
+        logins: Ready | None = None,
     ) -> None:
         self._config = config
         self._term = term
@@ -75,6 +77,7 @@ class Instance:
         self._root = root
         self.board = board
         self._stopped_retry_s = stopped_retry_s
+        self._logins = logins
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
         self.leaving = False
         """Whether a planned hand-over is under way: nothing more is given out."""
@@ -202,7 +205,7 @@ class Instance:
 
         Nothing is kept of an attempt that fails: everything is asked first, and set up without a pause after that.
         """
-        opening = await find_opening(self._config, self._records)
+        opening = await find_opening(self._config, self._records, self._logins)
         clients, at = opening.clients, opening.at
         wants = {client_id: TableFilter(known.pattern, accepted=True) for client_id, known in clients.items()}
         source = self._config.source
@@ -218,7 +221,7 @@ class Instance:
         for client_id, known in clients.items():
             self._feeds[client_id] = self._open(client_id, known.cursor, known.pattern, wants[client_id])
             self._misspelt.look_at(wants[client_id], _filter_of(client_id))
-        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._put, at)
+        self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._put, at, ready=self._logins)
         self._ready.set()
         self._ready_or_failed.set()
         return self._reader

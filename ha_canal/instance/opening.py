@@ -18,6 +18,7 @@ from ha_canal.instance.records import Known, Records
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
 from ha_canal.mysql.connection import (
+    Ready,
     Session,
     binlog_files,
     binlog_state,
@@ -67,11 +68,11 @@ def rules_of(config: InstanceSection) -> StartRules:
     )
 
 
-async def find_opening(config: InstanceSection, records: Records) -> Opening:
+async def find_opening(config: InstanceSection, records: Records, ready: Ready | None = None) -> Opening:
     """Find where to read from, and store that if it is new. Raises our errors."""
     clients = await records.clients()
     await records.load_notices()
-    async with session(config.source) as db:
+    async with session(config.source, ready) as db:
         binlog = await look(db, config)
         start, clients = await _start(config, binlog, clients, records)
         # What is read from here on is this server's, whoever wrote the cursors.

@@ -24,7 +24,7 @@ from ha_canal.config import SourceSection
 from ha_canal.errors import CanalError, SourceLostError, SourceRefusedError
 from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
-from ha_canal.mysql.connection import ServerInfo, connect_blocking, explain
+from ha_canal.mysql.connection import Ready, ServerInfo, connect_blocking, explain
 
 _COM_BINLOG_DUMP = 0x12
 _COM_BINLOG_DUMP_GTID = 0x1E
@@ -112,19 +112,23 @@ async def dump(
     server_id: int,
     replica_uuid: uuid.UUID,
     heartbeat_s: float = 0.0,
+    ready: Ready | None = None,
 ) -> AsyncIterator[BinlogSocket]:
     """Ask the server for its binlog from ``start`` on: by GTID set where there is one, else by file and offset.
 
     ``server_id`` and ``replica_uuid`` are the same on all nodes of an instance: a new leader's dump makes the server
     end the old one's (measured: MySQL keys on the uuid, MariaDB on the server id). ``heartbeat_s`` is how often the
     server speaks when it has nothing to send (0: the section's), and so how soon it notices that we have gone; silence
-    is judged by the section's. Raises our errors.
+    is judged by the section's. A connection that is ``ready`` is used. Raises our errors.
     """
     wanted = threading.Event()
     wanted.set()
     asked = source.model_copy(update={"heartbeat_s": heartbeat_s}) if heartbeat_s else source
     try:
-        connection = await asyncio.to_thread(_start_blocking, asked, info, start, server_id, replica_uuid, wanted)
+        given = ready.take() if ready else None
+        connection = await asyncio.to_thread(
+            _start_blocking, asked, info, start, server_id, replica_uuid, wanted, given
+        )
     except asyncio.CancelledError:
         wanted.clear()  # the thread goes on; a late dump would make the server end the next leader's
         raise
@@ -142,8 +146,9 @@ def _start_blocking(
     server_id: int,
     replica_uuid: uuid.UUID,
     wanted: threading.Event,
+    given: Connection[Any] | None,
 ) -> Connection[Any]:
-    connection = connect_blocking(source)
+    connection = given or connect_blocking(source)
     try:
         with connection.cursor() as cursor:
             for statement in _session_settings(source, info, start, replica_uuid):

@@ -29,7 +29,7 @@ from ha_canal.model.change import Item, Statement, Transaction
 from ha_canal.model.position import Position
 from ha_canal.model.run import Run
 from ha_canal.model.table import RowPlan
-from ha_canal.mysql.connection import ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
+from ha_canal.mysql.connection import Ready, ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
 from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
 from ha_canal.schema.catalog import Catalog, Known, check_unchanged
 from ha_canal.source.lookahead import Lookahead
@@ -78,8 +78,11 @@ class Reader:
         screen: Screen,
         put: Callable[[Sequence[Item | Run]], Awaitable[None]],
         start: Position,
+        *,
+        ready: Ready | None = None,
     ) -> None:
         self._source = source
+        self._ready = ready
         self._identity = identity
         self._tables = tables
         self._screen = screen
@@ -95,7 +98,7 @@ class Reader:
     async def read_until_it_breaks(self) -> None:
         """Connect once, and read until the connection ends. Always raises: retriable errors call for the next try."""
         async with AsyncExitStack() as stack:
-            db = await stack.enter_async_context(session(self._source))
+            db = await stack.enter_async_context(session(self._source, self._ready))
             info = await inspect(db, self._source)
             self._check_same_source(info)
             await self._learn_of(info, db)
@@ -107,6 +110,7 @@ class Reader:
                     start,
                     server_id=self._identity.server_id,
                     replica_uuid=self._identity.replica_uuid,
+                    ready=self._ready,
                 )
             )
             self.connected_to = info

@@ -19,6 +19,7 @@ import click
 
 from ha_canal import __version__
 from ha_canal.cli.decode_command import decode
+from ha_canal.cli.position_command import position
 from ha_canal.errors import CanalError
 
 
@@ -143,3 +144,4 @@ def check_config(path: Path) -> None:
 
 
 main.add_command(decode)
+main.add_command(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 import grpc
@@ -14,6 +15,7 @@ from ha_canal.errors import LinkError
 from ha_canal.protos import canal_pb2, canal_pb2_grpc
 
 _TIMEOUT_S = 5.0
+_NOTICES_SHOWN = 3
 
 
 def describe(nodes: Sequence[str]) -> canal_pb2.DescribeReply:
@@ -45,6 +47,17 @@ def print_status(nodes: Sequence[str], *, as_json: bool) -> None:
     for instance in reply.instances:
         if instance.detail:
             console.print(f"{instance.name}: {instance.detail}", markup=False)
+        if instance.start and instance.start not in instance.detail:
+            console.print(f"{instance.name} began: {instance.start}", markup=False)
+        if instance.HasField("runway"):
+            console.print(f"{instance.name}, binlog left: {instance.runway.detail}", markup=False)
+        for notice in instance.notices[-_NOTICES_SHOWN:]:
+            console.print(f"{instance.name}, on record: {_notice(notice)}", markup=False)
+
+
+def _notice(notice: canal_pb2.Notice) -> str:
+    when = datetime.fromtimestamp(notice.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"{when} {notice.kind}: {notice.text}"
 
 
 def _table(title: str, *columns: str) -> Table:

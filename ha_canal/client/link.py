@@ -7,6 +7,7 @@ the last sign of life. What may hold a batch stays the bytes that it came as.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -23,6 +24,8 @@ from ha_canal.protos.canal_pb2_grpc import CanalStub
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
+
+_log = logging.getLogger(__name__)
 
 _FIRST_SIGN_S = 5.0
 """A node sends a heartbeat within 3.4 s, even while the client waits for its lock."""
@@ -69,6 +72,8 @@ class Link:
 
     def opened(self, reply: pb.SubscribeReply) -> None:
         self.lease, self.filter = reply.lease, reply.filter
+        for notice in reply.notices[-1:]:  # all of them are in `ha-canal status`
+            _log.info("%s, on record for %s: %s: %s", self.instance, self.client_id, notice.kind, notice.text)
 
     def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Delivery | None:
         """Return the next batch, or None when none came within ``timeout_s``."""

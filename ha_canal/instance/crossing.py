@@ -19,7 +19,8 @@ from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
 from ha_canal.source.binlog import Binlog
 from ha_canal.source.position import ByTime, StartRules, place_found
-from ha_canal.source.seam import Scan, Seam, SeamSearch
+from ha_canal.source.scan import scan
+from ha_canal.source.seam import Seam, SeamSearch
 from ha_canal.source.search import BinlogSearch
 
 log = logging.getLogger(__name__)
@@ -80,14 +81,12 @@ async def _seams(
         return {}
     window_s = max(config.fallback_interval_s, _LEAST_WINDOW_S)
     newest_ms = max(known.cursor.timestamp_ms for known in clients.values())
-    looking = SeamSearch(remembered, until_s=round(newest_ms / 1000 + window_s))
     since_ms = min(one.since_s for one in remembered.values()) * 1000
     fallback_ms = min(known.cursor.timestamp_ms for known in clients.values()) - round(window_s * 1000)
     start = await search.before(min(since_ms, fallback_ms)) or replace(binlog.oldest, gtid_set="")
+    looking = SeamSearch(remembered, start, until_s=round(newest_ms / 1000 + window_s))
     tables = TableFilter(config.filter, config.exclude)
-    scan = Scan(binlog.info, start, tables=tables, screen=Sink(tables).pass_items, saw=looking.saw)
-    async with search.dump(start) as socket:
-        await scan.run(socket, end=binlog.end, is_enough=looking.is_over)
+    await scan(search, binlog.info, start, binlog.end, looking, tables=tables, screen=Sink(tables).pass_items)
     return looking.seams
 
 

@@ -16,8 +16,10 @@ _FAILURE_TOLD_S = 2.0
 class Source(Protocol):
     """Says why nothing more comes, if that is so."""
 
-    failure: CanalError | None
     leaving: bool
+
+    @property
+    def failure(self) -> CanalError | None: ...
 
 
 class Feed:

@@ -20,6 +20,7 @@ from ha_canal.errors import (
     CanalError,
     NotLeaderError,
     NotSubscribedError,
+    PositionPurgedError,
     SourceBusyError,
     SourceChangedError,
     StaleEpochError,
@@ -27,15 +28,20 @@ from ha_canal.errors import (
     StreamError,
 )
 from ha_canal.instance.feed import Feed
+from ha_canal.instance.health import Health
 from ha_canal.instance.misspelt import Misspelt
+from ha_canal.instance.moves import Moves
+from ha_canal.instance.notices import Notice
 from ha_canal.instance.opening import find_opening
 from ha_canal.instance.records import Records, Term
+from ha_canal.instance.runway_watch import RunwayWatch
+from ha_canal.instance.shown import notices_shown, runway_shown, show_reading, subscribers
 from ha_canal.model.change import Item
 from ha_canal.model.position import Position
-from ha_canal.mysql.connection import Ready
+from ha_canal.model.remembered import NOTHING_REMEMBERED
 from ha_canal.model.run import Run
+from ha_canal.mysql.connection import Ready
 from ha_canal.protos import canal_pb2
-from ha_canal.server.framing import place_of
 from ha_canal.server.ports import LockBoard, Subscription
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
@@ -46,7 +52,6 @@ from ha_canal.store.ring import Ring
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(initial_s=0.1, max_s=5.0)
-_READY_LIMIT_S = 10.0
 _IDLE_CURSOR_S = 2.0
 _LAST_FLUSH_S = 2.0
 _LAST_ACKS_S = 0.1
@@ -81,10 +86,8 @@ class Instance:
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
         self.leaving = False
         """Whether a planned hand-over is under way: nothing more is given out."""
-        self.failure: CanalError | None = None
-        """Why reading stopped, when it did: an error that trying again at once cannot mend."""
         self._successor = ""
-        self._trouble = ""
+        self._health = Health(config.name)
         self._why = ""
         self._misspelt = Misspelt(config.name)
         self._filter = TableFilter(config.filter, config.exclude)
@@ -95,12 +98,12 @@ class Instance:
         self._feeds: dict[str, Feed] = {}
         self._subscriptions = 0
         self._written: dict[str, Position] = {}
-        self._ready = asyncio.Event()
-        self._ready_or_failed = asyncio.Event()
         self._has_readers = asyncio.Event()
         self._outdated = asyncio.Event()
         self._subscribing = asyncio.Lock()
         self._cursors = CursorWriter(self, encode=self._records.encode)
+        self._runway_watch = RunwayWatch(config, self._slowest)
+        self.moves = Moves(config, self._records, self)
 
     @property
     def name(self) -> str:
@@ -109,6 +112,11 @@ class Instance:
     @property
     def epoch(self) -> int:
         return self._term.epoch
+
+    @property
+    def failure(self) -> CanalError | None:
+        """Why reading stopped, when it did: an error that trying again at once cannot mend."""
+        return self._health.failure
 
     def check_output(self) -> None:
         self._term.check()
@@ -125,6 +133,7 @@ class Instance:
                 asyncio.create_task(self._read(), name=f"source of {self.name}"),
                 asyncio.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}"),
                 asyncio.create_task(self._outdated.wait(), name=f"new beginning of {self.name}"),
+                asyncio.create_task(self._runway_watch.run(), name=f"runway of {self.name}"),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -172,33 +181,21 @@ class Instance:
                 await self._term.until_valid()  # whoever was cut by another reader may be deposed by now
                 reader = self._reader or await self._prepare()
                 await self._has_readers.wait()
-                self._set_failure(None)
+                self._health.is_well()
                 await reader.read_until_it_breaks()
             except CanalError as error:
                 if self._reader is not None and self._reader.progress.transactions > before:
-                    delays, self._trouble = iter(_RETRY), ""
-                self._note(error)
+                    delays, self._health.trouble = iter(_RETRY), ""
+                self._health.note(error)
                 await asyncio.sleep(next(delays) if error.retriable else self._stopped_retry_s)
                 if isinstance(error, StreamError | StaleEpochError):
                     raise
-                if isinstance(error, SourceChangedError):
+                if isinstance(error, SourceChangedError) or self._passes_over(error):
                     self._outdated.set()
 
-    def _note(self, error: CanalError) -> None:
-        if str(error) != self._trouble:
-            self._trouble = str(error)
-            if error.retriable:
-                log.warning("instance %s: %s; trying again", self.name, error)
-            else:
-                log.error("instance %s stopped: %s", self.name, error)
-        self._set_failure(None if error.retriable else error)
-
-    def _set_failure(self, failure: CanalError | None) -> None:
-        self.failure = failure
-        if failure is not None or self._ready.is_set():
-            self._ready_or_failed.set()
-        else:
-            self._ready_or_failed.clear()
+    def _passes_over(self, error: CanalError) -> bool:
+        """Whether the next term may go on behind what is gone: it chooses a start, and this one cannot."""
+        return isinstance(error, PositionPurgedError) and self._config.on_purged != "stop" and self._reader is not None
 
     async def _prepare(self) -> Reader:
         """Find where to read from, and open the subscriptions of all known clients.
@@ -222,8 +219,7 @@ class Instance:
             self._feeds[client_id] = self._open(client_id, known.cursor, known.pattern, wants[client_id])
             self._misspelt.look_at(wants[client_id], _filter_of(client_id))
         self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._put, at, ready=self._logins)
-        self._ready.set()
-        self._ready_or_failed.set()
+        self._health.is_ready()
         return self._reader
 
     async def _put(self, items: Sequence[Item | Run]) -> None:
@@ -243,18 +239,22 @@ class Instance:
     async def _keep_idle_cursors(self) -> None:
         while True:
             await asyncio.sleep(_IDLE_CURSOR_S)
-            self._records.forget_before([feed.ring.cursor for feed in self._feeds.values()])
+            if (slowest := self._slowest()) is not None:
+                self._records.forget_before(slowest)
             try:
                 await self.flush()
             except CanalError as error:  # the term ends, or the link is down: the next round, or the next leader
                 log.debug("instance %s: idle cursors were not written: %s", self.name, error)
+
+    def _slowest(self) -> Position | None:
+        return min((feed.ring.cursor for feed in self._feeds.values()), key=lambda cursor: cursor.order, default=None)
 
     # clients
 
     async def subscribe(self, client_id: str, pattern: str | None) -> tuple[Subscription, str]:
         """See `ha_canal.server.ports.ServedInstance`. A new client begins where reading is now."""
         wanted = TableFilter(pattern or "")
-        await self._until_ready()
+        await self._health.until_ready()
         if pattern:
             self._misspelt.refuse_slow(wanted, _filter_of(client_id))
         async with self._subscribing:
@@ -313,17 +313,6 @@ class Instance:
         self._has_readers.set()
         return Feed(ring, pattern, self)
 
-    async def _until_ready(self) -> None:
-        try:
-            async with asyncio.timeout(_READY_LIMIT_S):
-                await self._ready_or_failed.wait()
-        except TimeoutError:
-            raise SourceBusyError(
-                f"instance {self.name!r} cannot reach its source yet: {self._trouble or 'still starting'}"
-            ) from None
-        if not self._ready.is_set() and self.failure is not None:
-            raise self.failure
-
     async def acknowledged(self, client_id: str, position: Position) -> None:
         """Return when the cursor is durable. Raises NotSubscribedError for a client that is gone, or goes meanwhile."""
         self._term.check()
@@ -353,48 +342,53 @@ class Instance:
             if feed is not None:
                 self._ring.unsubscribe(feed.ring.name)
 
+    async def replace_cursor(self, client_id: str, cursor: Position, notice: Notice) -> None:
+        """See `ha_canal.instance.moves.CursorOwner`. Acks that are on their way are refused from here on."""
+        async with self._subscribing:
+            feed = self._feeds.pop(client_id, None)
+            data = self._records.encode(cursor, NOTHING_REMEMBERED)
+            try:
+                await self._records.commit({self._records.paths.client(client_id).cursor: data}, notices=[notice])
+            except BaseException:
+                if feed is not None:
+                    self._feeds[client_id] = Feed(feed.ring, feed.pattern, self)
+                raise
+            log.warning("instance %s: %s", self.name, notice.text)
+            self._outdated.set()
+
     # status
+
+    def notices_for(self, client_id: str) -> list[canal_pb2.Notice]:
+        """Return what is on record that concerns a client."""
+        return notices_shown(self._records.notices, client_id)
 
     @property
     def state(self) -> str:
-        if self.failure is not None:
-            return "stopped"
-        if not self._ready.is_set():
-            return "starting"
+        if self._health.failure is not None or not self._health.ready:
+            return "stopped" if self._health.failure is not None else "starting"
         if not self._has_readers.is_set():
             return "waiting"
         return "running" if self._reader and self._reader.connected_to else "connecting"
 
     def describe(self, holders: Mapping[str, str]) -> canal_pb2.Instance:
         """Return what `status` shows. ``holders``: client id → who holds its lock."""
-        progress = self._reader.progress if self._reader else None
-        detail = str(self.failure) if self.failure else self._trouble if self.state == "connecting" else self._why
-        if self.state == "waiting":
-            detail = f"no client has subscribed yet; {self._why}"
-        return canal_pb2.Instance(
+        shown = canal_pb2.Instance(
             name=self.name,
             epoch=self.epoch,
             state=self.state,
-            detail="; ".join(filter(None, (detail or self._trouble, self._misspelt.text))),
+            detail="; ".join(filter(None, (self._health.detail(self.state, self._why), self._misspelt.text))),
             source=self._config.source.address,
-            read_place=place_of(progress.position) if progress else None,
-            lag_s=self._reader.lag_s() if self._reader else -1,
+            lag_s=-1,
             ring_bytes=self._ring.used_bytes,
             ring_items=self._ring.items,
-            transactions=progress.transactions if progress else 0,
-            rows_events=progress.rows_events if progress else 0,
-            clients=[
-                canal_pb2.Subscriber(
-                    client_id=client_id,
-                    holder=holders.get(client_id, ""),
-                    filter=feed.pattern,
-                    cursor=place_of(feed.ring.cursor),
-                    batches_in_flight=feed.ring.in_flight,
-                    behind_items=feed.ring.behind_items,
-                )
-                for client_id, feed in sorted(self._feeds.items())
-            ],
+            clients=subscribers(self._feeds, holders),
+            start=self._why,
+            notices=notices_shown(self._records.notices),
+            runway=runway_shown(self._runway_watch.runway),
         )
+        if self._reader is not None:
+            show_reading(shown, self._reader)
+        return shown
 
 
 def _filter_of(client_id: str) -> str:

@@ -31,7 +31,9 @@ from ha_canal.mysql.connection import (
     visible_tables,
 )
 from ha_canal.source.binlog import Binlog
-from ha_canal.source.position import ByTime, Start, StartRules, choose_start
+from ha_canal.source.places import checked_boundary, with_gtids
+from ha_canal.source.position import ByTime, Start, StartRules, choose_start, place_found
+from ha_canal.source.search import BinlogSearch
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ async def find_opening(config: InstanceSection, records: Records, ready: Ready |
     await records.load_notices()
     async with session(config.source, ready) as db:
         binlog = await look(db, config)
-        start, clients = await _start(config, binlog, clients, records)
+        start, clients = await _start(db, config, binlog, clients, records)
         # What is read from here on is this server's, whoever wrote the cursors.
         info = binlog.info
         at = replace(start.position, server_uuid=info.server_uuid, server_id=info.server_id)
@@ -102,7 +104,7 @@ async def look(db: Session, config: InstanceSection) -> Binlog:
 
 
 async def _start(
-    config: InstanceSection, binlog: Binlog, clients: dict[str, Known], records: Records
+    db: Session, config: InstanceSection, binlog: Binlog, clients: dict[str, Known], records: Records
 ) -> tuple[Start, dict[str, Known]]:
     """Choose the start. Without any client the stored first start counts; a new one is stored."""
     if clients:
@@ -114,19 +116,20 @@ async def _start(
             log.warning("instance %s has no client, and its stored start is gone: %s", config.name, error)
         else:
             return start, {}
-    return await _begin(config, binlog, records), {}
+    return await _begin(db, config, binlog, records), {}
 
 
-async def _begin(config: InstanceSection, binlog: Binlog, records: Records) -> Start:
+async def _begin(db: Session, config: InstanceSection, binlog: Binlog, records: Records) -> Start:
     """Choose and store a first start."""
+    search = BinlogSearch(config.source, binlog.info, [name for name, _ in binlog.files], binlog.end)
     chosen = _choose(config, binlog, [])
     if isinstance(chosen, ByTime):
-        crossing = await cross(config, binlog, chosen, {_FIRST: Known(binlog.oldest, "")})
-        position = replace(crossing.cursors[_FIRST].cursor, gtid_set="")
-        start = Start(position, f"{chosen.why}, which is at {position}")
-    else:
-        start = chosen
-    position = start.position
+        found = await search.before(chosen.before_ms)
+        position, _ = place_found(chosen, found, binlog.info, oldest=binlog.oldest, end=binlog.end)
+        chosen = Start(position, f"{chosen.why}, which is at {position.file}:{position.offset}")
+    start, position = chosen, chosen.position
+    if not position.gtid_set and position not in (binlog.oldest, binlog.end):
+        position = await with_gtids(db, binlog, search, await checked_boundary(db, binlog, position))
     if not position.timestamp_ms and position.order == binlog.end.order:
         position = replace(position, timestamp_ms=binlog.now_ms)  # so that another server can be searched by it
     notices = [notice_now("gap", start.gap)] if start.gap else []

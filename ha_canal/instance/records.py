@@ -78,10 +78,10 @@ class Records:
             remembered=remembered,
         )
 
-    def forget_before(self, cursors: Sequence[Position]) -> None:
-        """Let go of what none of the clients' ``cursors`` needs."""
-        if self.memory is not None and cursors:
-            self.memory.forget_before(min(cursors, key=lambda cursor: cursor.order))
+    def forget_before(self, cursor: Position) -> None:
+        """Let go of what no cursor at or behind ``cursor`` needs."""
+        if self.memory is not None:
+            self.memory.forget_before(cursor)
 
     async def first_start(self) -> Position | None:
         """Return where reading begins for the first client, if that was decided before."""

@@ -412,18 +412,19 @@ class MovePositionRequest(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., client_id: _Optional[str] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., time_ms: _Optional[int] = ..., end: _Optional[str] = ..., back_s: _Optional[float] = ..., dry_run: bool = ...) -> None: ...
 
 class MovePositionReply(_message.Message):
-    __slots__ = ("to", "effect", "transactions", "rows", "at_least", "moved")
-    FROM_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("cursor", "to", "effect", "transactions", "rows", "at_least", "moved")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
     TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     AT_LEAST_FIELD_NUMBER: _ClassVar[int]
     MOVED_FIELD_NUMBER: _ClassVar[int]
+    cursor: Place
     to: Place
     effect: str
     transactions: int
     rows: int
     at_least: bool
     moved: bool
-    def __init__(self, to: _Optional[_Union[Place, _Mapping]] = ..., effect: _Optional[str] = ..., transactions: _Optional[int] = ..., rows: _Optional[int] = ..., at_least: bool = ..., moved: bool = ..., **kwargs) -> None: ...
+    def __init__(self, cursor: _Optional[_Union[Place, _Mapping]] = ..., to: _Optional[_Union[Place, _Mapping]] = ..., effect: _Optional[str] = ..., transactions: _Optional[int] = ..., rows: _Optional[int] = ..., at_least: bool = ..., moved: bool = ...) -> None: ...

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
         DescribeRequest,
         DrainReply,
         DrainRequest,
+        FindPositionReply,
+        FindPositionRequest,
+        MovePositionReply,
+        MovePositionRequest,
         MoveReply,
         MoveRequest,
+        Notice,
+        PositionsReply,
     )
 
 
@@ -85,6 +91,12 @@ class ServedInstance(Protocol):
     async def forget(self, client_id: str) -> None:
         """End the subscription and delete its cursor and filter."""
 
+    def notices_for(self, client_id: str) -> list[Notice]:
+        """Return what is on record that concerns a client: gaps, seams, moves of its cursor."""
+
+    @property
+    def moves(self) -> Moves: ...
+
 
 class Directory(Protocol):
     """What this node knows of instances."""
@@ -106,6 +118,14 @@ class Orders(Protocol):
 
     async def move(self, request: MoveRequest) -> MoveReply: ...
     async def drain(self, request: DrainRequest) -> DrainReply: ...
+
+
+class Moves(Protocol):
+    """The positions of one instance, as operators look at them and move them. May raise all our errors."""
+
+    async def show(self) -> PositionsReply: ...
+    async def find(self, request: FindPositionRequest) -> FindPositionReply: ...
+    async def move(self, request: MovePositionRequest) -> MovePositionReply: ...
 
 
 class Encode(Protocol):

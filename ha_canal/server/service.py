@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError as NotProtobufError
 from google.protobuf.message import Message
 
-from ha_canal.errors import CanalError, LinkError, UsageError
+from ha_canal.errors import CanalError, LinkError, LockedError, UsageError
 from ha_canal.protos import canal_pb2 as pb
 from ha_canal.server.framing import NOTHING, messages_of
 from ha_canal.server.lock_queue import Claim
@@ -80,6 +80,9 @@ class CanalService:
             "Describe": self._describe,
             "Move": self._move,
             "Drain": self._drain,
+            "Positions": self._positions,
+            "FindPosition": self._find_position,
+            "MovePosition": self._move_position,
         }
         methods = {name: grpc.unary_unary_rpc_method_handler(_guarded(call)) for name, call in unary.items()}
         methods["Stream"] = grpc.stream_stream_rpc_method_handler(_guarded(self._stream))
@@ -116,7 +119,13 @@ class CanalService:
         claim = Claim(request.client_name, _peer(context), request.lease)
         entering = delivery.enter(claim, _seconds(request.wait_s), request.filter or None)
         lease, pattern = await term.run(entering)
-        reply = pb.SubscribeReply(lease=lease.token, lease_s=self._lease_s, epoch=term.instance.epoch, filter=pattern)
+        reply = pb.SubscribeReply(
+            lease=lease.token,
+            lease_s=self._lease_s,
+            epoch=term.instance.epoch,
+            filter=pattern,
+            notices=term.instance.notices_for(request.client_id),
+        )
         return term, delivery, lease, reply
 
     async def _subscribe(self, raw: bytes, context: Context) -> bytes:
@@ -182,6 +191,25 @@ class CanalService:
 
     async def _drain(self, raw: bytes, _context: Context) -> bytes:
         return (await self._ordering().drain(_parse(pb.DrainRequest, raw))).SerializeToString()
+
+    async def _positions(self, raw: bytes, _context: Context) -> bytes:
+        name = _parse(pb.PositionsRequest, raw).instance
+        reply = await self._directory.instance(name).moves.show()
+        for client in reply.clients:
+            client.holder = self.holder(name, client.client_id)
+        return reply.SerializeToString()
+
+    async def _find_position(self, raw: bytes, _context: Context) -> bytes:
+        request = _parse(pb.FindPositionRequest, raw)
+        return (await self._directory.instance(request.instance).moves.find(request)).SerializeToString()
+
+    async def _move_position(self, raw: bytes, _context: Context) -> bytes:
+        """Whoever subscribes while the move is under way is ended with the term, and begins at the new place."""
+        request = _parse(pb.MovePositionRequest, raw)
+        holder = self.holder(request.instance, request.client_id)
+        if holder and not request.dry_run:
+            raise LockedError(request.instance, request.client_id, holder)
+        return (await self._directory.instance(request.instance).moves.move(request)).SerializeToString()
 
     def _ordering(self) -> Orders:
         if self._orders is None:

@@ -11,22 +11,15 @@ Less than `LEAST_PROOF` transactions in a row prove nothing. Then the client beg
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.row_count import counting_plan
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
-from ha_canal.model.change import Commit, Item
+from ha_canal.model.change import Item
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import Remembered
 from ha_canal.model.run import Run
-from ha_canal.mysql.connection import ServerInfo
-from ha_canal.mysql.dump import BinlogSocket
 from ha_canal.source.fingerprint import Fingerprints
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.source.scan import place_behind
 
 LEAST_PROOF = 3
 
@@ -97,78 +90,26 @@ def _borders(wanted: Sequence[int]) -> list[int]:
     return borders
 
 
-class Tables(Protocol):
-    """Which tables anybody may read; the rows of others are dropped unread."""
+class SeamSearch:
+    """Looks for all clients of an instance at once, in the transactions that pass the instance's filter.
 
-    def wants(self, schema: str, table: str) -> bool: ...
-
-
-class Scan:
-    """Reads a dump from ``start`` to ``end`` as an instance would, and shows the transactions that pass its filter.
-
-    ``saw`` is called with the end of each, its fingerprint, and the place behind it.
+    ``server`` has the ids that the places found bear. ``until_s``: what is younger cannot be remembered any more.
     """
 
-    def __init__(
-        self,
-        info: ServerInfo,
-        start: Position,
-        *,
-        tables: Tables,
-        screen: Callable[[Sequence[Item | Run]], Iterable[Item | Run]],
-        saw: Callable[[Commit, int, Position], None],
-    ) -> None:
-        self._info = info
-        self._start = start
-        self._tables = tables
-        self._screen = screen
-        self._saw = saw
-        self._fingerprints = Fingerprints()
-        self._stream = BinlogStream(file=start.file, offset=start.offset, server_uuid=info.server_uuid)
-
-    async def run(self, socket: BinlogSocket, *, end: Position, is_enough: Callable[[], bool]) -> None:
-        """Read until ``end`` or until it is enough. Raises our errors."""
-        stream = self._stream
-        try:
-            while not is_enough() and (not stream.events or (Position(stream.file, stream.offset).order < end.order)):
-                stream.feed(await socket.receive())
-                self._take_all(is_enough)
-                await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
-        except ServerError as error:
-            raise explain_server_error(error, self._info, stream) from None
-
-    def _take_all(self, is_enough: Callable[[], bool]) -> None:
-        while (found := self._stream.next_items()) and not is_enough():
-            if isinstance(found, PlanNeeded):
-                table = found.table_map
-                wanted = self._tables.wants(table.schema, table.table)
-                self._stream.supply_plan(found, counting_plan(table) if wanted else None)
-            else:
-                self._show(found)
-
-    def _show(self, items: Sequence[Item | Run]) -> None:
-        for commit, crc in self._fingerprints.of(self._screen(items)):
-            place = replace(
-                self._start,
-                file=commit.transaction.file,
-                offset=commit.end_offset,
-                timestamp_ms=commit.transaction.commit_timestamp_us // 1000 or commit.timestamp_s * 1000,
-            )
-            self._saw(commit, crc, place)
-
-
-class SeamSearch:
-    """Looks for all clients of an instance at once. ``until_s``: younger transactions cannot be remembered any more."""
-
-    def __init__(self, remembered: Mapping[str, Remembered], *, until_s: int) -> None:
+    def __init__(self, remembered: Mapping[str, Remembered], server: Position, *, until_s: int) -> None:
         self._matchers = {client_id: Matcher(one) for client_id, one in remembered.items()}
+        self._server = server
         self._until_s = until_s
         self._is_late = False
+        self._fingerprints = Fingerprints()
 
-    def saw(self, commit: Commit, fingerprint: int, place: Position) -> None:
-        self._is_late = self._is_late or commit.timestamp_s > self._until_s
-        for matcher in self._matchers.values():
-            matcher.saw(fingerprint, place)
+    def take(self, items: Iterable[Item | Run]) -> None:
+        """Take the next items of the new server's binlog."""
+        for commit, fingerprint in self._fingerprints.of(items):
+            self._is_late = self._is_late or commit.timestamp_s > self._until_s
+            place = place_behind(commit, self._server)
+            for matcher in self._matchers.values():
+                matcher.saw(fingerprint, place)
 
     def is_over(self) -> bool:
         return self._is_late or all(matcher.is_found for matcher in self._matchers.values())

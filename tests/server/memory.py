@@ -135,6 +135,8 @@ class MemoryInstance:
     """One term of office over a `Source`. Set ``fault`` to make output fail, ``write_fault`` to make writes fail."""
 
     def __init__(self, source: Source, epoch: int) -> None:
+        self.notices: list[canal_pb2.Notice] = []
+        self.known_moves = MemoryMoves()
         self.epoch = epoch
         self.board = source
         self.ended: asyncio.Future[CanalError] = asyncio.get_running_loop().create_future()
@@ -185,6 +187,30 @@ class MemoryInstance:
         self.subscriptions.pop(client_id, None)
         self._source.cursors.pop(client_id, None)
         self._source.filters.pop(client_id, None)
+
+    def notices_for(self, client_id: str) -> list[canal_pb2.Notice]:
+        return [one for one in self.notices if one.client_id in ("", client_id)]
+
+    @property
+    def moves(self) -> MemoryMoves:
+        return self.known_moves
+
+
+class MemoryMoves:
+    """Remembers the moves that were asked for; all clients are at the same place."""
+
+    def __init__(self) -> None:
+        self.asked: list[canal_pb2.MovePositionRequest] = []
+
+    async def show(self) -> canal_pb2.PositionsReply:
+        return canal_pb2.PositionsReply(clients=[canal_pb2.PositionsReply.Client(client_id="a")])
+
+    async def find(self, request: canal_pb2.FindPositionRequest) -> canal_pb2.FindPositionReply:
+        return canal_pb2.FindPositionReply(place=canal_pb2.Place(file="bin.000001", timestamp_ms=request.time_ms))
+
+    async def move(self, request: canal_pb2.MovePositionRequest) -> canal_pb2.MovePositionReply:
+        self.asked.append(request)
+        return canal_pb2.MovePositionReply(moved=not request.dry_run)
 
 
 class MemoryDirectory:

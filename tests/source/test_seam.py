@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha_canal.model.change import Commit, Transaction
+from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Transaction
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import Remembered
+from ha_canal.model.table import RowPlan
+from ha_canal.source.fingerprint import Fingerprints
 from ha_canal.source.seam import LEAST_PROOF, Matcher, Seam, SeamSearch
 
 
@@ -77,16 +79,23 @@ def test_nothing_that_was_not_delivered_is_ever_passed_over(seed: int, known: in
 
 
 def test_a_search_for_all_clients_ends_when_all_are_found_or_nothing_older_can_come() -> None:
-    def commit(time_s: int) -> Commit:
-        return Commit(Transaction("", "bin.000001", 4, "", 1, time_s), 4, 4, time_s, 8, 1)
+    def transaction(body: bytes, time_s: int) -> list[Item]:
+        of = Transaction("", "bin.000001", 4, "", 1, time_s)
+        row = Rows(of, 0, 30, 30, time_s, ChangeKind.INSERT, RowPlan("a", "b", 1, ()), b"", b"\1", body)
+        return [Begin(of, 4, 20), row, Commit(of, 60, 4, time_s, 60 + body[0], 1)]
 
-    search = SeamSearch({"a": Remembered((1, 2, 3), 1), "b": Remembered((2, 3, 4), 1)}, until_s=100)
+    def crcs(bodies: bytes) -> tuple[int, ...]:
+        return tuple(crc for body in bodies for _, crc in Fingerprints().of(transaction(bytes([body]), 1)))
+
+    clients = {"a": Remembered(crcs(b"\1\2\3"), 1), "b": Remembered(crcs(b"\2\3\4"), 1)}
+    search = SeamSearch(clients, place(0), until_s=100)
     for number in (1, 2, 3):
-        search.saw(commit(50), number, place(number))
+        search.take(transaction(bytes([number]), 50))
     assert not search.is_over()
-    search.saw(commit(60), 4, place(4))
+    search.take(transaction(b"\4", 60))
     assert search.is_over()
-    assert {client_id: found.place for client_id, found in search.seams.items()} == {"a": place(3), "b": place(4)}
-    late = SeamSearch({"a": Remembered((1, 2, 3), 1)}, until_s=100)
-    late.saw(commit(101), 7, place(1))
+    offsets = {client_id: found.place.offset for client_id, found in search.seams.items() if found.place}
+    assert offsets == {"a": 63, "b": 64}
+    late = SeamSearch(clients, place(0), until_s=100)
+    late.take(transaction(b"\7", 101))
     assert late.is_over()

@@ -16,15 +16,16 @@ from pydantic import SecretStr
 
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.config import RingSection, SourceSection
-from ha_canal.errors import CanalError
+from ha_canal.errors import CanalError, UsageError
 from ha_canal.model.change import Commit, Item, Rows
 from ha_canal.model.position import Position
 from ha_canal.model.run import Run, unpacked
 from ha_canal.mysql.connection import inspect, session, start_of_binlog
-from ha_canal.protos.canal_pb2 import Messages
+from ha_canal.protos.canal_pb2 import Messages, Notice
 from ha_canal.protos.entry_pb2 import ROWDATA, TRANSACTIONEND, Entry, RowChange
 from ha_canal.server.delivery import Delivery
 from ha_canal.server.lock_queue import Claim
+from ha_canal.server.ports import Moves
 from ha_canal.server.service import BATCH_BYTES, BATCH_ITEMS
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
@@ -191,3 +192,10 @@ class _Instance:
     async def acknowledged(self, client_id: str, position: Position) -> None: ...
 
     async def forget(self, client_id: str) -> None: ...
+
+    def notices_for(self, client_id: str) -> list[Notice]:
+        return []
+
+    @property
+    def moves(self) -> Moves:
+        raise UsageError("this instance keeps no cursors: there is nothing to move")

@@ -66,4 +66,4 @@ class Health:
             return str(self.failure)
         if state == "waiting":
             return f"no client has subscribed yet; {why}"
-        return (self.trouble if state == "connecting" else why) or self.trouble
+        return (self.trouble or why) if state == "connecting" else (why or self.trouble)

@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from ha_canal.errors import NotSubscribedError, SourceRefusedError, UsageError
+from ha_canal.errors import NotSubscribedError, PositionPurgedError, SourceRefusedError, UsageError
 from ha_canal.instance.runway_watch import RunwayWatch
 from ha_canal.protos import canal_pb2 as pb
 from ha_canal.testing.coordinator import MemoryEnsemble
 from ha_canal.testing.database import Database
 from tests.instance.terms import insert, section_of, stored_cursor, term
+from tests.mysql.sources import purge_up_to
 
 
 @pytest.fixture
@@ -148,5 +149,61 @@ def test_the_runway_is_measured(goods: Database) -> None:
             assert not runway.is_gone
             assert runway.bytes_behind > 0
             assert (runway.seconds is None) or runway.seconds > 0
+
+    asyncio.run(check())
+
+
+def test_a_first_start_at_a_time_or_place_has_its_gtids(goods: Database) -> None:
+    async def check() -> None:
+        await insert(goods, 1)
+        end = (await goods.query("SHOW BINARY LOGS"))[-1]
+        await insert(goods, 2)
+        place = {"file": str(end[0]), "offset": int(end[1])}
+        ensemble = MemoryEnsemble()
+        async with term(ensemble, section_of(goods, start_at=place)) as office:
+            client = await office.client("a")
+            assert "from the configured place" in office.detail
+            assert await client.read(2) == [2]
+            cursor = stored_cursor(ensemble, "a")
+            assert cursor is not None
+            assert cursor.gtid_set
+        timed = MemoryEnsemble()
+        async with term(timed, section_of(goods, start_at={"time": "2038-01-01T00:00:00Z"})) as office:
+            client = await office.client("a")
+            assert "from the configured time" in office.detail
+            await insert(goods, 3)
+            assert await client.read(3) == [3]
+            cursor = stored_cursor(timed, "a")
+            assert cursor is not None
+            assert cursor.gtid_set
+
+    asyncio.run(check())
+
+
+def test_a_gap_that_is_accepted_is_on_record_and_reading_goes_on(goods: Database) -> None:
+    async def check() -> None:
+        ensemble = MemoryEnsemble()
+        async with term(ensemble, section_of(goods)) as office:
+            client = await office.client("a")
+            await insert(goods, 1)
+            await client.read(1)
+        await insert(goods, 2)
+        await goods.server.execute("FLUSH BINARY LOGS")
+        await purge_up_to(goods.server, str((await goods.query("SHOW BINARY LOGS"))[-1][0]))
+        await insert(goods, 3)
+        async with term(ensemble, section_of(goods)) as office:
+            with pytest.raises(PositionPurgedError, match="not delivered yet"):
+                await office.client("a")
+        async with term(ensemble, section_of(goods, on_purged="earliest")) as office:
+            client = await office.client("a")
+            assert await client.read(3) == [3]
+            (notice,) = office.instance.notices_for("a")
+            assert notice.kind == "gap"
+            assert "by on_purged = 'earliest'" in notice.text
+        async with term(ensemble, section_of(goods)) as office:  # and it is over: nothing is missing any more
+            client = await office.client("a")
+            await insert(goods, 4)
+            assert await client.read(4) == [4]
+            assert len(office.instance.notices_for("a")) == 1
 
     asyncio.run(check())

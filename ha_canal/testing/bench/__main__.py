@@ -82,7 +82,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=0, help="readings of each; the median counts (3)")
     parser.add_argument("--source", choices=["mysql", "mariadb"], default="mysql")
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--at-most-s", type=float, default=0.0, help="slower paths read the first tenth only (6)")
+    parser.add_argument("--at-most-s", type=float, default=0.0, help="slower paths read the first tenth only (10)")
     parser.add_argument(
         "--latency-s", type=int, default=-1, help="how long 1000 transactions/s are written; 0: not (6)"
     )
@@ -101,7 +101,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         rows=arguments.rows or (100_000 if fast else 600_000),
         repeat=arguments.repeat or (1 if fast else 3),
         seed=arguments.seed,
-        at_most_s=arguments.at_most_s or (2.0 if fast else 6.0),
+        at_most_s=arguments.at_most_s or (4.0 if fast else 10.0),
         latency_s=arguments.latency_s if arguments.latency_s >= 0 else (3 if fast else 6),
         data_sets=tuple(arguments.sets.split(",")),
     )

@@ -65,7 +65,7 @@ def check_rows(rows: Rows, *, countable: bool = True) -> int:
 
 
 def _assert_placed(error: StreamError) -> None:
-    assert (error.file, error.offset) == (TRANSACTION.file, _OFFSET) or error.file, error
+    assert (error.file, error.offset) == (TRANSACTION.file, _OFFSET), error
 
 
 def _assert_refused(rows: Rows) -> None:

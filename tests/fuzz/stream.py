@@ -87,6 +87,10 @@ def _placed(error: StreamError) -> str:
     return str(error)
 
 
+def _assert_at(error: StreamError, item: Item) -> None:
+    assert (error.file, error.offset) == (item.transaction.file, item.offset), error
+
+
 def _next(stream: BinlogStream, *, runs: bool) -> list[Item]:
     while True:
         if runs and (run := stream.next_run()) is not None:
@@ -102,4 +106,4 @@ def _encode(items: list[Item]) -> None:
         try:
             encode_entry(item, epoch=1)
         except StreamError as error:
-            _placed(error)
+            _assert_at(error, item)

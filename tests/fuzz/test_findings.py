@@ -1,4 +1,4 @@
-"""What fuzzing found, each with the bytes that showed it: errors of another kind, runaway time, runaway memory."""
+"""Hostile inputs made by hand that once did harm: errors of another kind, runaway time, runaway memory."""
 
 from __future__ import annotations
 

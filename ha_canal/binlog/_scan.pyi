@@ -1,8 +1,6 @@
 from ha_canal.binlog._packed import Packed
 from ha_canal.model.table import RowPlan
 
-def checksum_of(data: bytes) -> int: ...
-
 class Scan:
     at: int
     sequence: int

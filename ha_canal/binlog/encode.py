@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from ha_canal.binlog import encode_twin
-from ha_canal.binlog.encode_twin import row_change_pieces
 from ha_canal.compiled import PURE
 
 try:
@@ -18,8 +17,6 @@ try:
     from ha_canal.binlog._entry import encode_entry, encode_row_change
 except ImportError:
     from ha_canal.binlog.encode_twin import encode_entry, encode_row_change
-
-_row_change = row_change_pieces  # the name by which `ha_canal.binlog._scan` knows it
 
 COMPILED: Final = encode_entry is not encode_twin.encode_entry
 """Whether the compiled encoder is in use."""

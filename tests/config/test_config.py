@@ -88,7 +88,7 @@ def test_every_fault_at_once() -> None:
         "node.client_lease_s": "greater than or equal to 0.5",
         "cluster.servers": "10.0.0.1:2181",
         "cluster.root": "/otter/canal",
-        "cluster.sessions": "mode, root, servers, session_timeout_s, state_file",
+        "cluster.sessions": "mode, root, servers, session_timeout_s, settle_s, state_file",
         "cluster.session_timeout_s": "less than or equal to 120",
         "instance[0].name": "letters, digits",
         "instance[0].start": "'latest' or 'earliest'",

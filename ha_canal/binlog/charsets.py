@@ -131,6 +131,19 @@ def text_decoder(charset: str) -> TextDecoder:
 
 
 @cache
+def label_decoder(charset: str) -> TextDecoder:
+    """Return the function that decodes labels of ENUM and SET; those in ``binary`` are text where they are UTF-8."""
+    return _binary_label if charset == "binary" else text_decoder(charset)
+
+
+def _binary_label(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return str(data, "latin-1")
+
+
+@cache
 def _charsets_by_collation() -> dict[int, str]:
     return {number: charset for charset, ids in _COLLATIONS.items() for number in _numbers(ids)}
 

@@ -50,8 +50,8 @@ _HISTORY = (
     ColumnVersion("row_end", "timestamp(6)", "", is_primary_key=True),
 )
 """What MariaDB adds to a table WITH SYSTEM VERSIONING that does not name them; information_schema hides them."""
-_BEYOND_BMP = frozenset(("utf8mb4", "utf16", "utf16le", "utf32", "gb18030"))
-"""Character sets with characters above U+FFFF: information_schema, being in utf8mb3, shows those as question marks."""
+_BEYOND_BMP = frozenset(("", "binary", "utf8mb4", "utf16", "utf16le", "utf32", "gb18030"))
+"""Character sets with characters above U+FFFF, or bytes that are none: information_schema shows a question mark."""
 
 
 def compile_plan(table_map: TableMap, version: TableVersion | None) -> RowPlan:
@@ -115,7 +115,7 @@ def _doubt(known: ColumnVersion) -> str:
         if "?" in label:
             return (
                 f"the label {label!r} of column {known.name!r} may have another character for its question mark, since "
-                "information_schema shows none above U+FFFF. SET GLOBAL binlog_row_metadata = 'FULL' makes "
+                "information_schema has none above U+FFFF. SET GLOBAL binlog_row_metadata = 'FULL' makes "
                 "later events carry their own labels; or convert the column to utf8mb3, or leave the table out"
             )
     return ""

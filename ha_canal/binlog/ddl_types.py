@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ha_canal.binlog import type_codes as t
-from ha_canal.binlog.charsets import bytes_per_character
+from ha_canal.binlog.charsets import bytes_per_character, label_decoder
 
 _HEAD: Final = re.compile(r"([a-z]\w*)\s*(?:\(\s*(\d{1,10})\s*(?:,\s*(\d{1,10})\s*)?\))?", re.ASCII)
-_LABEL: Final = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_LABEL: Final = re.compile(r"x'((?:[0-9a-f]{2})+)'|'((?:[^'\\]|''|\\.)*)'", re.DOTALL | re.IGNORECASE)
 _ESCAPE: Final = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES: Final = {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "b": "\b", "Z": "\x1a"}
 
@@ -90,8 +90,11 @@ def parse_ddl_type(text: str) -> DdlType:
 
 
 def _labels(text: str) -> Iterator[str]:
-    for label in _LABEL.finditer(text):
-        yield _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]) if match[1] else "'", label[1])
+    for digits, label in _LABEL.findall(text):
+        if digits:  # MySQL 9 shows labels so that are in binary, and no text
+            yield label_decoder("binary")(bytes.fromhex(digits))
+        else:
+            yield _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]) if match[1] else "'", label)
 
 
 def wire_types(ddl: DdlType, charset: str) -> tuple[tuple[int, int], ...]:

@@ -173,7 +173,7 @@ def _column_labels(reader: ByteReader, collation: int) -> tuple[str, ...]:
     charset = charsets.charset_of_collation(collation)
     if charset is None:
         raise reader.error(f"labels in the unknown collation {collation}")
-    decode = charsets.text_decoder(charset)
+    decode = charsets.label_decoder(charset)
     return tuple(decode(reader.string()) for _ in range(reader.lenenc()))
 
 

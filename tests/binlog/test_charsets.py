@@ -7,6 +7,7 @@ import random
 import pytest
 
 from ha_canal.binlog import charsets
+from ha_canal.binlog.ddl_types import parse_ddl_type
 from ha_canal.testing.database import Database
 
 _SEED = random.SystemRandom().randrange(1 << 32)
@@ -61,6 +62,13 @@ def _convert(database: Database, values: list[bytes], source: str, target: str) 
         (row,) = database.run_sql("SELECT " + ", ".join(columns))
         converted += [bytes.fromhex(value) for value in row]
     return converted
+
+
+def test_labels_in_binary_are_text_where_they_can_be() -> None:
+    decode = charsets.label_decoder("binary")
+    assert (decode("ä".encode()), decode(b"a\xff")) == ("ä", "aÿ")
+    assert charsets.label_decoder("gbk")("漢".encode("gbk")) == "漢"
+    assert parse_ddl_type("enum(x'61ff','b','x''y')").labels == ("aÿ", "b", "x'y")
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ def test_a_label_that_the_source_cannot_show_stops() -> None:
     columns = (*_VERSION.columns[:2], doubtful, _VERSION.columns[3])
     with pytest.raises(SchemaMismatchError, match=r"the label 'sun\?' of column 'kind' .* binlog_row_metadata"):
         compile_plan(table_map, TableVersion(columns))
+    with pytest.raises(SchemaMismatchError, match="question mark"):
+        compile_plan(table_map, TableVersion((*columns[:2], replace(doubtful, charset=""), columns[3])))
     known = replace(doubtful, charset="utf8mb3")
     assert compile_plan(table_map, TableVersion((*columns[:2], known, columns[3]))).columns[2].labels[1] == "sun?"
 

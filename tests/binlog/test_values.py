@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_canal.binlog import type_codes as t
-from ha_canal.binlog.rows import decode_rows
+from ha_canal.binlog.rows import ABSENT, decode_rows
 from ha_canal.binlog.values import float32_text, value_reader
 from ha_canal.errors import DecodeError
 from ha_canal.model.change import ChangeKind, Rows
@@ -46,8 +46,12 @@ def _column(code: int, meta: int = 0, **more: object) -> Column:
         (_column(t.YEAR), "7c", "2024"),
         (_column(t.DATE), "000000", "0000-00-00"),
         (_column(t.DATE), "15be0f", "2015-00-21"),
+        (_column(t.DATE), "210000", "0000-01-01"),
+        (_column(t.DATE), "9fcf07", "0999-12-31"),
         (_column(t.TIME2, 0), "800000", "00:00:00"),
         (_column(t.TIME2, 1), "80000000", "00:00:00.0"),
+        (_column(t.TIME2, 3), "8000000000", "00:00:00.000"),
+        (_column(t.TIME2, 5), "800000000000", "00:00:00.00000"),
         (_column(t.TIME2, 2), "7fffffff", "-00:00:00.01"),
         (_column(t.TIME2, 6), "7fffffffffff", "-00:00:00.000001"),
         (_column(t.TIME2, 0), "b46efb", "838:59:59"),
@@ -121,6 +125,13 @@ def test_errors_say_where() -> None:
     rows = Rows(TRANSACTION, 0, 4, 50, 0, ChangeKind.INSERT, plan, b"\x01", b"\x01", b"\0\x01\0")
     with pytest.raises(DecodeError, match=r"s\.t column 0 'c' t, byte 5 of 3 bytes of rows.*mysql-bin\.000001:4"):
         list(decode_rows(rows))
+
+
+def test_bits_of_null_count_the_columns_in_the_image() -> None:
+    plan = RowPlan("s", "t", 1, tuple(_column(t.TINY) for _ in range(10)))
+    rows = Rows(TRANSACTION, 0, 4, 50, 0, ChangeKind.INSERT, plan, b"", b"\x04\x03", bytes((0b010, 7, 9)))
+    (((), after),) = decode_rows(rows)
+    assert after == (ABSENT, ABSENT, "7", *[ABSENT] * 5, None, "9")
 
 
 def test_a_row_without_columns_is_one_row() -> None:

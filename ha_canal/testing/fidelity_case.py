@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-Verb = Literal["insert", "update", "delete", "sql"]
+Verb = Literal["insert", "upsert", "update", "delete", "move", "sql"]
 Judging = Literal["rows", "history", "sequence"]
 
 
@@ -50,7 +50,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement about the rows ``ids``. ``values`` has a row for each id (INSERT), or one for all (UPDATE)."""
+    """One statement about the rows ``ids``. ``values`` has a row for each id (INSERT), or one for all (UPDATE).
+
+    "upsert" is INSERT … ON DUPLICATE KEY UPDATE, "move" adds ``distance`` to the ids themselves.
+    """
 
     verb: Verb
     ids: tuple[int, ...] = ()
@@ -61,14 +64,17 @@ class Step:
     session: tuple[str, ...] = ()
     """More assignments for SET SESSION."""
     sql: str = ""
+    distance: int = 0
 
     def statement(self, table: str) -> str:
         target, where = name_sql(table), f"WHERE `id` IN ({', '.join(map(str, self.ids))})"
         match self.verb:
-            case "insert":
+            case "insert" | "upsert":
                 names = ", ".join(map(name_sql, ("id", *self.columns)))
                 rows = (f"({', '.join((str(key), *row))})" for key, row in zip(self.ids, self.values, strict=True))
-                return f"INSERT INTO {target} ({names}) VALUES {', '.join(rows)}"
+                again = ", ".join(f"{name_sql(name)} = VALUES({name_sql(name)})" for name in self.columns)
+                tail = f" ON DUPLICATE KEY UPDATE {again}" if self.verb == "upsert" else ""
+                return f"INSERT INTO {target} ({names}) VALUES {', '.join(rows)}{tail}"
             case "update":
                 changes = (
                     f"{name_sql(name)} = {value}" for name, value in zip(self.columns, self.values[0], strict=True)
@@ -76,6 +82,8 @@ class Step:
                 return f"UPDATE {target} SET {', '.join(changes)} {where}"
             case "delete":
                 return f"DELETE FROM {target} {where}"
+            case "move":
+                return f"UPDATE {target} SET `id` = `id` + {self.distance} {where}"
             case "sql":
                 return self.sql
 
@@ -90,12 +98,12 @@ class Step:
     def only(self, ids: frozenset[int]) -> Step:
         """Return the step for these rows alone."""
         kept = [index for index, key in enumerate(self.ids) if key in ids]
-        values = tuple(self.values[index] for index in kept) if self.verb == "insert" else self.values
+        values = tuple(self.values[index] for index in kept) if len(self.values) == len(self.ids) else self.values
         return replace(self, ids=tuple(self.ids[index] for index in kept), values=values)
 
     @property
     def empty(self) -> bool:
-        return self.verb != "sql" and (not self.ids or (self.verb == "update" and not self.columns))
+        return self.verb != "sql" and (not self.ids or (self.verb in ("update", "upsert") and not self.columns))
 
 
 @dataclass(frozen=True, slots=True)

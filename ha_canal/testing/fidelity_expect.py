@@ -19,7 +19,7 @@ from ha_canal.testing.fidelity_case import Case, Step, name_sql
 RowTexts = tuple[str | None, ...]
 
 _COLUMNS: Final = (
-    "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, COLUMN_KEY = 'PRI' FROM information_schema.COLUMNS "
+    "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, COLUMN_KEY = 'PRI', EXTRA FROM information_schema.COLUMNS "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
 )
 GEOMETRIES: Final = frozenset(
@@ -40,6 +40,8 @@ class Shown:
     column_type: str
     data_type: str
     is_key: bool
+    virtual: bool = False
+    """Whether it is generated when it is read: MariaDB leaves it out of images that are not full."""
 
     @property
     def expression(self) -> str:
@@ -123,7 +125,10 @@ class Recorder:
         if case.session:
             self._query(f"SET SESSION {', '.join(case.session)}")
         self._query(case.table.create_sql)
-        self.columns = tuple(Shown(str(n), _text(t), str(d).lower(), bool(k)) for n, t, d, k in self._columns())
+        self.columns = tuple(
+            Shown(str(name), _text(column_type), str(data_type).lower(), bool(key), "VIRTUAL" in str(extra))
+            for name, column_type, data_type, key, extra in self._columns()
+        )
         if case.table.judging == "history" and "row_from" not in (column.name for column in self.columns):
             self.columns += tuple(Shown(name, "timestamp(6)", "timestamp", False) for name in ("row_start", "row_end"))
         history = " FOR SYSTEM_TIME ALL" if case.table.judging == "history" else ""
@@ -140,20 +145,22 @@ class Recorder:
             self.refused += 1
         match self.case.table.judging:
             case "rows":
-                expected.pairs = list(self._changed(step.ids))
+                expected.pairs = self._changed(step.ids, step.distance)
             case "history":
                 expected.snapshot = self._shown(self._query(self._select))
             case "sequence":
                 expected.pairs = [((), row) for row in self._shown(self._query(self._select))]
         self.expected.append(expected)
 
-    def _changed(self, ids: Sequence[int]) -> list[tuple[RowTexts, RowTexts]]:
+    def _changed(self, ids: Sequence[int], distance: int) -> list[tuple[RowTexts, RowTexts]]:
         if not ids:
             return []
-        keys = ", ".join(map(str, ids))
+        places = {key: key + distance for key in ids}
+        keys = ", ".join(map(str, {*places, *places.values()}))
         found = self._query(f"SELECT `id`, {self._select[7:]} WHERE `id` IN ({keys})")
         now = dict(zip((int(row[0]) for row in found), self._shown([row[1:] for row in found]), strict=True))
-        pairs = [(self._rows.get(key, ()), now.get(key, ())) for key in dict.fromkeys(ids)]
+        moved = distance and any(place in now for place in places.values())
+        pairs = [(self._rows.get(key, ()), now.get(place if moved else key, ())) for key, place in places.items()]
         for key in ids:
             self._rows.pop(key, None)
         self._rows.update(now)

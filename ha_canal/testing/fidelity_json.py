@@ -63,6 +63,11 @@ def json_value(rng: random.Random) -> str:
             return f"JSON_OBJECT('a', JSON_ARRAY({_many(rng)}), 'b', {_scalar(rng)}, {_members(rng)})"
 
 
+def json_text(rng: random.Random) -> str:
+    """Return a document as MariaDB keeps it: text."""
+    return literal(json.dumps(_tree(rng, 4), ensure_ascii=rng.random() < 0.5))
+
+
 def json_update(rng: random.Random, column: str) -> str:
     """Return an expression that changes a part of the document in ``column``: the server may log just that part."""
     match rng.randrange(4):
@@ -91,7 +96,7 @@ def _leg(rng: random.Random) -> str:
 
 def _scalar(rng: random.Random) -> str:
     if rng.random() < 0.2:
-        return f"{rng.uniform(-1, 1)}e{rng.randint(-30, 30)}"
+        return f"{rng.uniform(-1, 1):.17f}e{rng.randint(-30, 30)}"
     if rng.random() < 0.2:
         return literal(rng.choice(('text "quoted" \\ \n\t漢🙂\x01\x1f\x7f', "\0", "\u2028\ufeff", "é" * 9)))
     if rng.random() < 0.1:

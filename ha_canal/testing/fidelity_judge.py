@@ -49,6 +49,7 @@ class TableJudge:
         self.images = 0
         self.values = 0
         self.entries = 0
+        self.partial = 0
         if self._waiting:
             self._open(self._waiting[0])
 
@@ -57,6 +58,7 @@ class TableJudge:
         if self._given_up or not self._same_table(rows):
             return
         changes: list[Change] | None = None
+        self.partial += rows.partial_json
         try:
             pairs = list(decode_rows(rows))
             if self._rng.random() < self._share:
@@ -179,6 +181,8 @@ class TableJudge:
         before, after = pair
         if which == 0:
             return not self._columns[index].is_key
+        if self._columns[index].virtual:
+            return True
         if not before:
             return self._names[index] not in self._waiting[0].step.columns
         return before[index] == after[index]

@@ -44,11 +44,14 @@ class Result:
     statements: int = 0
     refused: int = 0
     tables: int = 0
+    partial: int = 0
+    widest: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, other: Result) -> None:
-        for name in ("rows", "images", "values", "entries", "statements", "refused", "tables"):
+        for name in ("rows", "images", "values", "entries", "statements", "refused", "tables", "partial"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.widest = max(self.widest, other.widest)
         self.differences += other.differences
 
 
@@ -105,12 +108,14 @@ class Round:
             recorder.case = replace(recorder.case, steps=steps)
             result.rows += sum(len(expected.pairs) + bool(expected.snapshot) for expected in recorder.expected)
             result.refused += recorder.refused
+            result.widest = max(result.widest, len(recorder.columns))
             result.statements += len(steps)
         for table in judge(self.recorders, items, rng, share_of_entries):
             result.tables += 1
             result.images += table.images
             result.values += table.values
             result.entries += table.entries
+            result.partial += table.partial
             result.differences += table.differences
         return result
 

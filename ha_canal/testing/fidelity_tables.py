@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ha_canal.testing.fidelity_case import Step, Table
+from ha_canal.testing.fidelity_case import Step, Table, name_sql
 from ha_canal.testing.fidelity_text import Repertoire
 from ha_canal.testing.fidelity_types import Dialect, Kind, random_kind, small_kind
 
@@ -55,7 +55,7 @@ def wide_plan(rng: random.Random, count: int) -> Plan:
 
 
 def _sequence(rng: random.Random, name: str) -> Plan:
-    create = f"CREATE SEQUENCE `{name.replace('`', '``')}` INCREMENT BY {rng.choice((1, 3, -2))} "
+    create = f"CREATE SEQUENCE {name_sql(name)} INCREMENT BY {rng.choice((1, 3, -2))} "
     return Plan(Table(name, create=create + rng.choice(("NOCACHE", "CACHE 3")), judging="sequence"), {})
 
 
@@ -66,7 +66,8 @@ def _table(rng: random.Random, dialect: Dialect, name: str, kinds: list[Kind], c
     columns += _generated(rng, dialect)
     rng.shuffle(columns)
     keyed = [column for column, kind in named.items() if kind.plain and " NULL" not in kind.ddl]
-    table = Table(name, tuple(columns), _keys(rng, keyed), f"DEFAULT CHARSET={charset}" if rng.random() < 0.3 else "")
+    keys = _keys(rng, keyed) + _hidden(rng, dialect, named)
+    table = Table(name, tuple(columns), keys, f"DEFAULT CHARSET={charset}" if rng.random() < 0.3 else "")
     plan = Plan(table, named)
     if dialect == "mariadb" and rng.random() < 0.06:
         return _with_history(plan)
@@ -100,8 +101,19 @@ def _generated(rng: random.Random, dialect: Dialect) -> list[tuple[str, str]]:
     return rng.sample(made, rng.randint(1, len(made)))
 
 
+def _hidden(rng: random.Random, dialect: Dialect, named: dict[str, Kind]) -> tuple[str, ...]:
+    """Indexes of expressions, for which MySQL keeps columns that it hides."""
+    documents = [column for column, kind in named.items() if kind.ddl == "JSON"]
+    if dialect != "mysql" or rng.random() < 0.7:
+        return ()
+    made = ["KEY `of.sum` ((`id` + 1))", "KEY of_text ((CAST(`id` AS CHAR(20))))"]
+    if documents:
+        made.append(f"KEY of_array ((CAST({name_sql(documents[0])}->'$.none' AS UNSIGNED ARRAY)))")
+    return tuple(rng.sample(made, rng.randint(1, len(made))))
+
+
 def _keys(rng: random.Random, plain: list[str]) -> tuple[str, ...]:
-    other = f", `{rng.choice(plain).replace('`', '``')}`" if plain else ""
+    other = f", {name_sql(rng.choice(plain))}" if plain else ""
     return rng.choice(
         (
             ("PRIMARY KEY (`id`)",),
@@ -146,10 +158,14 @@ class Statements:
     def next_step(self) -> Step:
         rng = self._rng
         if self._plan.table.judging == "sequence":
-            return Step("sql", sql=f"SELECT NEXTVAL(`{self._plan.table.name.replace('`', '``')}`)")
+            return Step("sql", sql=f"SELECT NEXTVAL({name_sql(self._plan.table.name)})")
         if not self._alive or (len(self._alive) < _ALIVE and rng.random() < 0.5):
             return self._insert()
         picked = tuple(rng.sample(self._alive, min(len(self._alive), rng.randint(1, self._most_rows))))
+        if rng.random() < 0.05 and not self.full_image:
+            return self._move(picked)
+        if rng.random() < 0.1 and self._plan.table.keys[:1] == ("PRIMARY KEY (`id`)",):
+            return self._upsert(picked)
         if len(self._alive) > _ALIVE or rng.random() < 0.2 or not self._plan.kinds:
             self._alive = [key for key in self._alive if key not in picked]
             return Step("delete", picked)
@@ -163,6 +179,23 @@ class Statements:
         names = tuple(name for name in self._plan.kinds if rng.random() < 0.9)
         values = tuple(tuple(self._value(name) for name in names) for _ in ids)
         return Step("insert", ids, names, values)
+
+    def _upsert(self, ids: tuple[int, ...]) -> Step:
+        names = tuple(name for name in self._plan.kinds if self._rng.random() < 0.5)
+        known = [key for key in ids if self._rng.random() < 0.8]
+        new = range(self._next_id, self._next_id + len(ids) - len(known))
+        self._next_id += len(new)
+        self._alive += new
+        keys = (*known, *new)
+        values = tuple(tuple(self._value(name) for name in names) for _ in keys)
+        return Step("upsert" if names else "delete", keys, names, values)
+
+    def _move(self, ids: tuple[int, ...]) -> Step:
+        self._next_id += 10_000
+        distance = self._next_id
+        self._alive = [key + distance if key in ids else key for key in self._alive]
+        self._next_id += max(ids) + 1
+        return Step("move", ids, distance=distance)
 
     def _update(self, ids: tuple[int, ...]) -> Step:
         rng = self._rng
@@ -178,7 +211,7 @@ class Statements:
     def _change(self, name: str) -> str:
         change = self._plan.kinds[name].change
         if change is not None and self._rng.random() < 0.7:
-            return change(self._rng, f"`{name.replace('`', '``')}`")
+            return change(self._rng, name_sql(name))
         return self._value(name)
 
 

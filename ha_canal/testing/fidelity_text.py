@@ -73,9 +73,12 @@ class Repertoire:
             self._characters[charset] = [a for a, b in zip(self._candidates, back, strict=True) if a == b]
         return self._characters[charset]
 
-    def text(self, charset: str, rng: random.Random, most: int) -> str:
-        """Return a literal of at most ``most`` characters of ``charset``, or of bytes that it may not know."""
-        if self.longest[charset] == 1 and charset != "ascii" and rng.random() < 0.2:
+    def text(self, charset: str, rng: random.Random, most: int, *, raw: bool = True) -> str:
+        """Return a literal of at most ``most`` characters of ``charset``, or, if ``raw``, of any bytes of it.
+
+        Collations may differ in which bytes are characters (MariaDB's latin2_czech_cs has none from 80 to 9F).
+        """
+        if raw and self.longest[charset] == 1 and charset != "ascii" and rng.random() < 0.2:
             return f"_{charset} x'{rng.randbytes(rng.randint(0, most)).hex()}'" if most else "''"
         return literal(self.word(charset, rng, most))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ha_canal.testing.fidelity_json import json_update, json_value
+from ha_canal.testing.fidelity_json import json_text, json_update, json_value
 from ha_canal.testing.fidelity_text import Repertoire, quoted
 
 Dialect = Literal["mysql", "mysql56", "mariadb"]
@@ -151,7 +151,8 @@ def _characters(rng: random.Random, _dialect: Dialect, texts: Repertoire) -> Kin
     name = "CHAR" if rng.random() < 0.5 else "VARCHAR"
     if name == "VARCHAR" and rng.random() < 0.2:
         most = rng.randint(256, 2000)
-    return Kind(f"{name}({most}){_collated(rng, charset, texts)}", lambda rng: texts.text(charset, rng, most))
+    ddl = f"{name}({most}){_collated(rng, charset, texts)}"
+    return Kind(ddl, lambda rng: texts.text(charset, rng, most, raw="COLLATE" not in ddl))
 
 
 def _collated(rng: random.Random, charset: str, texts: Repertoire) -> str:
@@ -163,7 +164,8 @@ def _text(rng: random.Random, _dialect: Dialect, texts: Repertoire) -> Kind:
     name, size = rng.choice((("TINYTEXT", 255), ("TEXT", 3000), ("MEDIUMTEXT", 9000), ("LONGTEXT", 9000)))
     charset = rng.choice(texts.charsets)
     most = rng.randint(1, size // texts.longest[charset])
-    return Kind(f"{name}{_collated(rng, charset, texts)}", lambda rng: texts.text(charset, rng, most))
+    ddl = f"{name}{_collated(rng, charset, texts)}"
+    return Kind(ddl, lambda rng: texts.text(charset, rng, most, raw="COLLATE" not in ddl))
 
 
 def _hex(most: int) -> Make:
@@ -245,6 +247,10 @@ def _json(_: random.Random, *__: object) -> Kind:
     return Kind("JSON", json_value, change=json_update)
 
 
+def _json_text(_: random.Random, *__: object) -> Kind:
+    return Kind("JSON", json_text)
+
+
 def _vector(rng: random.Random, *_: object) -> Kind:
     size = rng.choice((1, 3, 3, 100, 2000))
 
@@ -302,5 +308,5 @@ _FAMILIES: Final[tuple[_Family, ...]] = (
 _OWN: Final[dict[Dialect, tuple[_Family, ...]]] = {
     "mysql": (_json, _json, _json, _vector),
     "mysql56": (),
-    "mariadb": (_uuid, _inet6, _inet4, _compressed, _compressed),
+    "mariadb": (_json_text, _uuid, _inet6, _inet4, _compressed, _compressed),
 }

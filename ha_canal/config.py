@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -104,6 +105,19 @@ class ClusterSection(_Section):
         return value
 
 
+_PASSWORDS = ("password", "password_file", "password_env")
+
+
+def _check_one_password(value: str | None, others: ValidationInfo) -> str | None:
+    given = (value, others.data.get("password"), others.data.get("password_file"))
+    if sum(one is not None for one in given) > 1:
+        raise ValueError("give only one of password, password_file and password_env")
+    return value
+
+
+_OnlyPassword = Annotated[str | None, AfterValidator(_check_one_password)]
+
+
 class SourceSection(_Section):
     """``[instance.source]``: the database. One of password, password_file, password_env; none: no password."""
 
@@ -112,7 +126,7 @@ class SourceSection(_Section):
     user: str
     password: SecretStr | None = None
     password_file: Path | None = None
-    password_env: str | None = Field(default=None, validate_default=True)
+    password_env: _OnlyPassword = Field(default=None, validate_default=True)
     tls: Literal["disabled", "preferred", "required", "verify"] = "preferred"
     tls_ca: Path | None = None
     server_id: Annotated[int, Field(ge=0, le=4294967295)] = Field(
@@ -123,14 +137,6 @@ class SourceSection(_Section):
     )
     connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
-
-    @field_validator("password_env")
-    @classmethod
-    def _one_password(cls, value: str | None, others: ValidationInfo) -> str | None:
-        given = (value, others.data.get("password"), others.data.get("password_file"))
-        if sum(one is not None for one in given) > 1:
-            raise ValueError("give only one of password, password_file and password_env")
-        return value
 
     @property
     def address(self) -> str:
@@ -152,6 +158,41 @@ class SourceSection(_Section):
             except UnicodeDecodeError:
                 raise ConfigError("source", [f"password_file: {self.password_file} is no UTF-8 text"]) from None
         return ""
+
+
+class StandbySection(_Section):
+    """``[[instance.standbys]]``: a replica of the source, or what may become one. What is not given is as there."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 3306
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_env: _OnlyPassword = Field(default=None, validate_default=True)
+    tls: Literal["disabled", "preferred", "required", "verify"] | None = None
+    tls_ca: Path | None = None
+
+    def completed(self, source: SourceSection) -> SourceSection:
+        """Return the section by which it is read: that of ``source``, with what is given here."""
+        own = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        if any(name in own for name in _PASSWORDS):
+            own = dict.fromkeys(_PASSWORDS) | own
+        return source.model_copy(update=own)
+
+
+class FailoverSection(_Section):
+    """``[instance.failover]``: how soon the source is given up. Only instances with standbys use it."""
+
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
+        default=3.0, description="how often the source is asked, and how long it may take to answer"
+    )
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=3, description="so many heartbeats missed: another source is looked for"
+    )
+    query: Annotated[str, Field(min_length=1)] = Field(default="SELECT 1", description="what it is asked")
+    hold_off_s: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=60.0, description="so long a source that failed is taken again only if no other can be read"
+    )
 
 
 class RingSection(_Section):
@@ -191,6 +232,8 @@ class InstanceSection(_Section):
 
     name: str
     source: SourceSection
+    standbys: tuple[StandbySection, ...] = Field(default=(), description="where to go on when the source fails")
+    failover: FailoverSection = FailoverSection()
     filter: str = Field(default=r".*\..*", description="comma list of regular expressions on schema.table")
     exclude: str = Field(default=r"mysql\.slave_.*", description="the same, taken away again")
     start: Literal["latest", "earliest"] = "latest"
@@ -209,6 +252,23 @@ class InstanceSection(_Section):
         default=1.0, description="its share of a node's load, against the other instances"
     )
     preferred: tuple[str, ...] = Field(default=(), description="nodes that should run it, by name or host:port")
+
+    @field_validator("standbys")
+    @classmethod
+    def _other_servers(cls, value: tuple[StandbySection, ...], others: ValidationInfo) -> tuple[StandbySection, ...]:
+        source = others.data.get("source")
+        known = [source.address] if isinstance(source, SourceSection) else []
+        for standby in value:
+            address = f"{standby.host}:{standby.port}"
+            if address in known:
+                raise ValueError(f"{address} is named twice: each server is the source or one standby")
+            known.append(address)
+        return value
+
+    @property
+    def sources(self) -> tuple[SourceSection, ...]:
+        """All that the instance may be read from: the primary, then the standbys in their order."""
+        return (self.source, *(standby.completed(self.source) for standby in self.standbys))
 
     @field_validator("filter", "exclude")
     @classmethod
@@ -254,6 +314,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "cluster": ClusterSection,
     "instance": InstanceSection,
     "source": SourceSection,
+    "standbys": StandbySection,
+    "failover": FailoverSection,
     "ring": RingSection,
     "start_at": StartAtSection,
 }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -90,18 +91,21 @@ def _tls_context(source: SourceSection) -> ssl.SSLContext:
     return context
 
 
-def connect_blocking(source: SourceSection) -> Connection[Any]:
-    """Log in. Blocks; raises our errors. ``tls = "preferred"`` goes on without TLS where the server has none."""
+def connect_blocking(source: SourceSection, opened: Callable[[socket.socket], None] | None = None) -> Connection[Any]:
+    """Log in. Blocks; raises our errors. ``tls = "preferred"`` goes on without TLS where the server has none.
+
+    ``opened`` is given a second handle on each socket before anything is said on it.
+    """
     password = source.read_password()
     try:
         if source.tls == "disabled":
-            return _connect(source, password, ssl_disabled=True)
+            return _connect(source, password, opened, ssl_disabled=True)
         try:
-            return _connect(source, password, ssl=_tls_context(source))
+            return _connect(source, password, opened, ssl=_tls_context(source))
         except pymysql.OperationalError as error:
             if source.tls != "preferred" or error.args[0] != _NO_TLS:
                 raise
-            return _connect(source, password, ssl_disabled=True)
+            return _connect(source, password, opened, ssl_disabled=True)
     except pymysql.MySQLError as error:
         raise explain(error, source) from None
     except RuntimeError as error:  # PyMySQL: an authentication plugin lacks what it needs
@@ -112,8 +116,10 @@ def connect_blocking(source: SourceSection) -> Connection[Any]:
         ) from None
 
 
-def _connect(source: SourceSection, password: str, **tls: Any) -> Connection[Any]:
-    return pymysql.connect(
+def _connect(
+    source: SourceSection, password: str, opened: Callable[[socket.socket], None] | None, **tls: Any
+) -> Connection[Any]:
+    made: Connection[Any] = pymysql.connect(
         host=source.host,
         port=source.port,
         user=source.user,
@@ -124,26 +130,51 @@ def _connect(source: SourceSection, password: str, **tls: Any) -> Connection[Any
         write_timeout=max(1, int(source.connect_timeout_s)),
         autocommit=True,
         program_name="ha_canal",
+        defer_connect=True,
         **tls,
     )
+    made.connect(_dial(source, opened) if opened else None)
+    return made
+
+
+def _dial(source: SourceSection, opened: Callable[[socket.socket], None]) -> socket.socket:
+    try:
+        sock = socket.create_connection((source.host, source.port), timeout=source.connect_timeout_s)
+    except OSError as error:
+        raise pymysql.OperationalError(2003, f"Can't connect to MySQL server on {source.host!r} ({error})") from None
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened(sock.dup())
+    return sock
 
 
 class Session:
-    """One logged-in connection for questions. Made by `session`; one call at a time."""
+    """One logged-in connection for questions; one call at a time. Made by `session`, or `ha_canal.mysql.bounded`.
 
-    def __init__(self, connection: Connection[Any], source: SourceSection) -> None:
+    ``run`` calls what blocks, in a thread.
+    """
+
+    def __init__(
+        self, connection: Connection[Any], source: SourceSection, run: Callable[..., Awaitable[Any]] = asyncio.to_thread
+    ) -> None:
         self._connection = connection
         self._source = source
+        self._run = run
 
     async def query(self, sql: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises our errors."""
-        return await asyncio.to_thread(self._query, sql, arguments)
+        rows: list[tuple[Any, ...]] = (await self._run(self._query, sql, arguments))[1]
+        return rows
 
-    def _query(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+    async def named(self, sql: str) -> list[dict[str, str]]:
+        """Return all rows, each by the names of its columns: for answers that differ from version to version."""
+        names, rows = await self._run(self._query, sql, ())
+        return [dict(zip(names, map(_text_or_none, row), strict=True)) for row in rows]
+
+    def _query(self, sql: str, arguments: Sequence[object]) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql, tuple(arguments) or None)
-                return list(cursor.fetchall())
+                return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
         except pymysql.MySQLError as error:
             raise explain(error, self._source) from None
 
@@ -280,6 +311,10 @@ async def visible_tables(db: Session) -> list[tuple[str, str]]:
     """Return (schema, table) of every table that this account may see."""
     rows = await db.query("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES")
     return [(_text(schema), _text(table)) for schema, table in rows]
+
+
+def _text_or_none(value: object) -> str:
+    return "" if value is None else _text(value)
 
 
 def _text(value: object) -> str:

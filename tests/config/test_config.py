@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ha_canal.config import NodeConfig, SourceSection, load_config, parse_config, source_from_url
+from ha_canal.config import NodeConfig, SourceSection, StandbySection, load_config, parse_config, source_from_url
 from ha_canal.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,8 @@ def test_the_example_is_good_and_shows_every_setting() -> None:
         config.cluster,
         config.instance[0],
         config.instance[0].source,
+        StandbySection(host="db2"),
+        config.instance[0].failover,
         config.instance[0].ring,
     ):
         for name in type(section).model_fields:
@@ -79,6 +81,12 @@ def test_every_fault_at_once() -> None:
                 },
             },
             {"name": "x", "ring": {"max_bytes": 1, "max_items": "many"}},
+            {
+                "name": "y",
+                "source": {"host": "db", "user": "u"},
+                "standbys": [{"host": "db"}, {"prot": 1}],
+                "failover": {"heartbeat_s": 0, "failures": 0, "retries": 3},
+            },
         ],
     }
     found = faults_of(data)
@@ -102,9 +110,32 @@ def test_every_fault_at_once() -> None:
         "instance[1].source": "is missing",
         "instance[1].ring.max_bytes": "greater than or equal to 65536",
         "instance[1].ring.max_items": "valid integer",
+        "instance[2].standbys[1].host": "is missing",
+        "instance[2].standbys[1].prot": "is no setting; here can stand: host, password",
+        "instance[2].failover.heartbeat_s": "greater than or equal to 0.1",
+        "instance[2].failover.failures": "greater than or equal to 1",
+        "instance[2].failover.retries": "failures, heartbeat_s, hold_off_s, query",
     }.items():
         assert words in found.pop(path)
     assert found == {}
+
+
+def test_standbys_are_as_the_source_but_for_what_they_say() -> None:
+    data = good()
+    data["instance"][0]["standbys"] = [{"host": "db2"}, {"host": "db", "port": 3307, "password_env": "OTHER"}]
+    data["instance"][0]["source"]["server_id"] = 7
+    primary, second, third = parse_config(data, where="node.toml").instance[0].sources
+    assert (primary.address, second.address, third.address) == ("db:3306", "db2:3306", "db:3307")
+    assert (second.read_password(), second.server_id, second.user) == (SECRET, 7, "canal")
+    assert (third.password, third.password_env, third.server_id) == (None, "OTHER", 7)
+
+
+def test_a_server_is_named_once() -> None:
+    data = good()
+    data["instance"][0]["standbys"] = [{"host": "db2"}, {"host": "db"}]
+    assert faults_of(data) == {
+        "instance[0].standbys": "db:3306 is named twice: each server is the source or one standby"
+    }
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,10 @@ from ha_canal.cluster.placement import Seat, Sight
 from ha_canal.cluster.seating import Chair, Seating, seating
 from ha_canal.cluster.session import zookeeper_session
 from ha_canal.compiled import missing_extensions
-from ha_canal.config import InstanceSection, NodeConfig
+from ha_canal.config import InstanceSection, NodeConfig, SourceSection
 from ha_canal.errors import CanalError, NotLeaderError, UnknownInstanceError, UsageError
 from ha_canal.instance import Instance
+from ha_canal.instance.choice import find_source, stored_choice
 from ha_canal.mysql.logins import Logins
 from ha_canal.protos import canal_pb2
 from ha_canal.server.serve import grpc_server
@@ -100,7 +101,7 @@ class RunningNode:
 
     async def _lead_once(self, section: InstanceSection, contest: Campaign, election: Trouble) -> bool:
         """Return whether all went well, however the term ended."""
-        logins = Logins(section.source)
+        logins = Logins(await self._source_now(section))
         try:
             async with AsyncExitStack() as waiting:
                 await waiting.enter_async_context(logins.kept())
@@ -123,11 +124,26 @@ class RunningNode:
             logins.close()
         return False
 
+    async def _source_now(self, section: InstanceSection) -> SourceSection:
+        """Return which source is read now, as far as it can be told: whoever leads looks again."""
+        with contextlib.suppress(CanalError):
+            choice = await stored_choice(self._coordinator, self._layout.instance(section.name), section)
+            return find_source(section.sources, choice.address) or section.source
+        return section.source
+
     async def _serve(self, section: InstanceSection, lease: Lease, logins: Logins) -> None:
         paths = self._layout.instance(section.name)
         board = _Board(ClientLockBoard(self._coordinator, paths, lease), self._holders.setdefault(section.name, {}))
+        choice = await stored_choice(self._coordinator, paths, section)
         instance = Instance(
-            section, lease, self._coordinator, paths, root=self._layout.root, board=board, logins=logins
+            section,
+            lease,
+            self._coordinator,
+            paths,
+            root=self._layout.root,
+            board=board,
+            choice=choice,
+            logins=logins if logins.address == choice.address else None,
         )
         self._instances[section.name] = instance
         self._begun.set()

@@ -10,6 +10,7 @@ JSON with alphabetical keys and without nulls. We add members and nodes, and ren
     <root>/destinations/<d>/running                      ephemeral   RunningNode: the node that runs it
     <root>/destinations/<d>/epoch                        ours        a number, raised by each new leader
     <root>/destinations/<d>/history                      ours        gaps and seams, as clients are told of them
+    <root>/destinations/<d>/source                       ours        Choice: which of its sources is read, and why
     <root>/destinations/<d>/config, …/schema             ours        kept for what comes: no client id
     <root>/destinations/<d>/parse                                    a cursor: where the first client begins
     <root>/destinations/<d>/<clientId>/filter                        the client's filter, as text
@@ -33,7 +34,7 @@ from ha_canal.errors import UsageError
 DEFAULT_ROOT = "/otter/canal"
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]{1,200}")
-_OURS = frozenset({"cluster", "config", "epoch", "history", "parse", "running", "schema"})
+_OURS = frozenset({"cluster", "config", "epoch", "history", "parse", "running", "schema", "source"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class InstancePaths:
     @property
     def history(self) -> str:
         return f"{self.path}/history"
+
+    @property
+    def source(self) -> str:
+        """Which source is read."""
+        return f"{self.path}/source"
 
     @property
     def cluster(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ha_canal.errors import CanalError, SourceBusyError
+from ha_canal.errors import CanalError, SourceBusyError, SourceRefusedError
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +31,16 @@ class Health:
         """Learn that nothing stands in the way of reading now."""
         self._set_failure(None)
 
-    def note(self, error: CanalError) -> None:
-        """Learn of an error; it is logged when it is news."""
+    def note(self, error: CanalError, *, may_heal: bool = False) -> None:
+        """Learn of an error; it is logged when it is news. ``may_heal``: another source may do what this one cannot."""
+        may_heal = error.retriable or (may_heal and isinstance(error, SourceRefusedError))
         if str(error) != self.trouble:
             self.trouble = str(error)
-            if error.retriable:
+            if may_heal:
                 log.warning("instance %s: %s; trying again", self._name, error)
             else:
                 log.error("instance %s stopped: %s", self._name, error)
-        self._set_failure(None if error.retriable else error)
+        self._set_failure(None if may_heal else error)
 
     def _set_failure(self, failure: CanalError | None) -> None:
         self.failure = failure

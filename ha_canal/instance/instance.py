@@ -27,6 +27,7 @@ from ha_canal.errors import (
     StartPassedError,
     StreamError,
 )
+from ha_canal.instance.choice import Choice
 from ha_canal.instance.feed import Feed
 from ha_canal.instance.health import Health
 from ha_canal.instance.misspelt import Misspelt
@@ -36,6 +37,7 @@ from ha_canal.instance.opening import find_opening
 from ha_canal.instance.records import Records, Term
 from ha_canal.instance.runway_watch import RunwayWatch
 from ha_canal.instance.shown import notices_shown, runway_shown, show_reading, subscribers
+from ha_canal.instance.sources import Sources
 from ha_canal.model.change import Item
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import NOTHING_REMEMBERED
@@ -61,7 +63,8 @@ _LAST_ACKS_POLL_S = 0.005
 class Instance:
     """Runs while `run` runs; serves gRPC (it is a `ha_canal.server.ports.ServedInstance`).
 
-    ``stopped_retry_s``: an instance that stopped loudly looks again this often whether somebody mended the cause.
+    ``choice``: which of its sources is read; None: the primary. ``logins`` are to that one. ``stopped_retry_s``: an
+    instance that stopped loudly looks again this often whether somebody mended the cause.
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class Instance:
         *,
         root: str,
         board: LockBoard,
+        choice: Choice | None = None,
         stopped_retry_s: float = 30.0,
         logins: Ready | None = None,
     ) -> None:
-        self._config = config
+        self.sources = Sources(config, choice, lambda: self._reader.heard if self._reader else 0)
+        self._config = config = self.sources.config
         self._term = term
         self._records = Records(term, tree, paths, config.source)
         self._root = root
@@ -116,7 +121,7 @@ class Instance:
     @property
     def failure(self) -> CanalError | None:
         """Why reading stopped, when it did: an error that trying again at once cannot mend."""
-        return self._health.failure
+        return None if self.sources.has_switched else self._health.failure
 
     def check_output(self) -> None:
         self._term.check()
@@ -129,12 +134,9 @@ class Instance:
         in memory: then too.
         """
         async with self._cursors:
-            tasks = [
-                asyncio.create_task(self._read(), name=f"source of {self.name}"),
-                asyncio.create_task(self._keep_idle_cursors(), name=f"idle cursors of {self.name}"),
-                asyncio.create_task(self._outdated.wait(), name=f"new beginning of {self.name}"),
-                asyncio.create_task(self._runway_watch.run(), name=f"runway of {self.name}"),
-            ]
+            watching = (self._runway_watch.run(), self.sources.run(self._records))
+            works = (self._read(), self._keep_idle_cursors(), self._outdated.wait(), *watching)
+            tasks = [asyncio.create_task(work, name=f"{work} of {self.name}") for work in works]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -186,7 +188,8 @@ class Instance:
             except CanalError as error:
                 if self._reader is not None and self._reader.progress.transactions > before:
                     delays, self._health.trouble = iter(_RETRY), ""
-                self._health.note(error)
+                self._health.note(error, may_heal=self.sources.may_heal)
+                self.sources.broke(error)
                 await asyncio.sleep(next(delays) if error.retriable else self._stopped_retry_s)
                 if isinstance(error, StreamError | StaleEpochError):
                     raise
@@ -220,6 +223,7 @@ class Instance:
             self._misspelt.look_at(wants[client_id], _filter_of(client_id))
         self._reader = Reader(source, identity, self._filter, Sink(self._filter), self._put, at, ready=self._logins)
         self._health.is_ready()
+        self.sources.answers()
         return self._reader
 
     async def _put(self, items: Sequence[Item | Run]) -> None:
@@ -372,22 +376,22 @@ class Instance:
 
     def describe(self, holders: Mapping[str, str]) -> canal_pb2.Instance:
         """Return what `status` shows. ``holders``: client id → who holds its lock."""
+        detail = (self._health.detail(self.state, self._why), self.sources.text, self._misspelt.text)
         shown = canal_pb2.Instance(
             name=self.name,
             epoch=self.epoch,
             state=self.state,
-            detail="; ".join(filter(None, (self._health.detail(self.state, self._why), self._misspelt.text))),
+            detail="; ".join(filter(None, detail)),
             source=self._config.source.address,
-            lag_s=-1,
             ring_bytes=self._ring.used_bytes,
             ring_items=self._ring.items,
             clients=subscribers(self._feeds, holders),
             start=self._why,
             notices=notices_shown(self._records.notices),
             runway=runway_shown(self._runway_watch.runway),
+            source_choice=self.sources.describe(),
         )
-        if self._reader is not None:
-            show_reading(shown, self._reader)
+        show_reading(shown, self._reader)
         return shown
 
 

@@ -1,4 +1,4 @@
-"""What an instance keeps on record for its clients: gaps that were accepted, seams between servers, moved cursors.
+"""What an instance keeps on record for its clients: accepted gaps, seams between servers, moved cursors, switches.
 
 The last ones are kept in the coordinator, written in the very commit that makes them true, shown in `status`, and told
 to each client when it subscribes.
@@ -14,13 +14,14 @@ from typing import Literal
 
 from ha_canal.errors import UsageError
 
-Kind = Literal["gap", "seam", "moved"]
+Kind = Literal["gap", "seam", "moved", "switched"]
 MOST_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """``gap``: changes were missed; ``seam``: reading went on at another server; ``moved``: by an operator.
+    """``gap``: changes were missed; ``seam``: reading went on at another server; ``moved``: by an operator;
+    ``switched``: another source is read from there on.
 
     ``client_id`` is whom it concerns, ``""`` for all.
     """

@@ -32,7 +32,7 @@ from ha_canal.mysql.connection import (
 )
 from ha_canal.source.binlog import Binlog
 from ha_canal.source.places import checked_boundary, with_gtids
-from ha_canal.source.position import ByTime, Start, StartRules, choose_start, place_found
+from ha_canal.source.position import ByTime, Start, StartRules, choose_start, is_same_server, place_found
 from ha_canal.source.search import BinlogSearch
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,7 @@ async def find_opening(config: InstanceSection, records: Records, ready: Ready |
     async with session(config.source, ready) as db:
         binlog = await look(db, config)
         start, clients = await _start(db, config, binlog, clients, records)
-        # What is read from here on is this server's, whoever wrote the cursors.
-        info = binlog.info
-        at = replace(start.position, server_uuid=info.server_uuid, server_id=info.server_id)
+        info, at = binlog.info, _place_here(start.position, binlog)
         from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
         visible = await visible_tables(db)
     first = min(clients.values(), key=lambda known: known.cursor.order, default=None)
@@ -92,6 +90,19 @@ async def find_opening(config: InstanceSection, records: Records, ready: Ready |
         remembers=not at.gtid_set and not from_empty,
         remembered=first.remembered if first else NOTHING_REMEMBERED,
     )
+
+
+def _place_here(position: Position, binlog: Binlog) -> Position:
+    """Return ``position`` as one of this server, whoever wrote the cursors: what is read from here on is its own.
+
+    By GTIDs alone it may have come from elsewhere. Then its file and offset are no place of this binlog: the end is,
+    if nothing is left to read, and else the beginning, behind which all the rest lies.
+    """
+    here = replace(position, server_uuid=binlog.info.server_uuid, server_id=binlog.info.server_id)
+    if not position.gtid_set or is_same_server(position, binlog.info):
+        return here
+    place = binlog.end if position.gtid_set == binlog.end.gtid_set else binlog.oldest
+    return replace(here, file=place.file, offset=place.offset, ordinal=0)
 
 
 async def look(db: Session, config: InstanceSection) -> Binlog:

@@ -7,7 +7,8 @@ order to calls that run at the same time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from ha_canal.cluster.coordinator import Tree
 from ha_canal.cluster.layout import InstancePaths
 from ha_canal.config import SourceSection
 from ha_canal.cursor import cursor_from_json, cursor_to_json, remembered_from_json
+from ha_canal.errors import NotLeaderError
 from ha_canal.instance.notices import MOST_KEPT, Notice, notices_from_json, notices_to_json
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
@@ -48,6 +50,7 @@ class Records:
         self._tree = tree
         self._source = source
         self._committing = asyncio.Lock()
+        self._closed = False
         self.paths = paths
         self.memory: Memory | None = None
         """What was read of a source without GTIDs: cursors are written with what they have behind them."""
@@ -98,12 +101,33 @@ class Records:
     ) -> None:
         """Write under the fence, one commit after the other: what was given later is applied later.
 
-        ``notices`` go on record in the same commit.
+        ``notices`` go on record in the same commit. Raises NotLeaderError when `close_with` has written the last one.
         """
+        async with self._one_at_a_time():
+            await self._write(values, delete, notices)
+
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Let nothing be written while the block runs but by `close_with`: cursors stay, and acks wait."""
+        async with self._one_at_a_time():
+            yield
+
+    async def close_with(self, values: Mapping[str, bytes], notices: Sequence[Notice]) -> None:
+        """Write the last commit of the term, inside of `frozen`: whoever waits behind it is refused."""
+        await self._write(values, (), notices)
+        self._closed = True
+
+    @contextlib.asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
         async with self._committing:
-            if not notices:
-                await self._term.write_fenced(values, delete)
-                return
-            all_notices = (*self.notices, *notices)[-MOST_KEPT:]
-            await self._term.write_fenced({**values, self.paths.history: notices_to_json(all_notices)}, delete)
-            self.notices = all_notices
+            if self._closed:
+                raise NotLeaderError(self.paths.name)
+            yield
+
+    async def _write(self, values: Mapping[str, bytes], delete: Collection[str], notices: Sequence[Notice]) -> None:
+        if not notices:
+            await self._term.write_fenced(values, delete)
+            return
+        all_notices = (*self.notices, *notices)[-MOST_KEPT:]
+        await self._term.write_fenced({**values, self.paths.history: notices_to_json(all_notices)}, delete)
+        self.notices = all_notices

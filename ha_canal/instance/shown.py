@@ -48,8 +48,11 @@ def runway_shown(runway: Runway | None) -> canal_pb2.Runway | None:
     )
 
 
-def show_reading(shown: canal_pb2.Instance, reader: Reader) -> None:
-    """Add how far reading has come."""
+def show_reading(shown: canal_pb2.Instance, reader: Reader | None) -> None:
+    """Add how far reading has come; None: nothing was read yet."""
+    if reader is None:
+        shown.lag_s = -1
+        return
     shown.read_place.CopyFrom(place_of(reader.progress.position))
     shown.lag_s = reader.lag_s()
     shown.transactions = reader.progress.transactions

@@ -46,6 +46,11 @@ class Logins:
         self._waiting: deque[_Waiting] = deque()
 
     @property
+    def address(self) -> str:
+        """host:port of the server they are logged in to."""
+        return self._source.address
+
+    @property
     def count(self) -> int:
         """How many connections wait."""
         return len(self._waiting)

@@ -283,7 +283,7 @@ class Node(_message.Message):
     def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., running: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., error: _Optional[str] = ..., drained: bool = ...) -> None: ...
 
 class Instance(_message.Message):
-    __slots__ = ("name", "leader", "epoch", "state", "detail", "candidates", "source", "read_place", "lag_s", "ring_bytes", "ring_items", "clients", "transactions", "rows_events", "start", "notices", "runway")
+    __slots__ = ("name", "leader", "epoch", "state", "detail", "candidates", "source", "read_place", "lag_s", "ring_bytes", "ring_items", "clients", "transactions", "rows_events", "start", "notices", "runway", "source_choice")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +301,7 @@ class Instance(_message.Message):
     START_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     RUNWAY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_CHOICE_FIELD_NUMBER: _ClassVar[int]
     name: str
     leader: str
     epoch: int
@@ -318,7 +319,24 @@ class Instance(_message.Message):
     start: str
     notices: _containers.RepeatedCompositeFieldContainer[Notice]
     runway: Runway
-    def __init__(self, name: _Optional[str] = ..., leader: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., read_place: _Optional[_Union[Place, _Mapping]] = ..., lag_s: _Optional[float] = ..., ring_bytes: _Optional[int] = ..., ring_items: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[Subscriber, _Mapping]]] = ..., transactions: _Optional[int] = ..., rows_events: _Optional[int] = ..., start: _Optional[str] = ..., notices: _Optional[_Iterable[_Union[Notice, _Mapping]]] = ..., runway: _Optional[_Union[Runway, _Mapping]] = ...) -> None: ...
+    source_choice: SourceChoice
+    def __init__(self, name: _Optional[str] = ..., leader: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., read_place: _Optional[_Union[Place, _Mapping]] = ..., lag_s: _Optional[float] = ..., ring_bytes: _Optional[int] = ..., ring_items: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[Subscriber, _Mapping]]] = ..., transactions: _Optional[int] = ..., rows_events: _Optional[int] = ..., start: _Optional[str] = ..., notices: _Optional[_Iterable[_Union[Notice, _Mapping]]] = ..., runway: _Optional[_Union[Runway, _Mapping]] = ..., source_choice: _Optional[_Union[SourceChoice, _Mapping]] = ...) -> None: ...
+
+class SourceChoice(_message.Message):
+    __slots__ = ("since_ms", "why", "state", "sources", "avoided", "before")
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    AVOIDED_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    since_ms: int
+    why: str
+    state: str
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    avoided: _containers.RepeatedScalarFieldContainer[str]
+    before: str
+    def __init__(self, since_ms: _Optional[int] = ..., why: _Optional[str] = ..., state: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., avoided: _Optional[_Iterable[str]] = ..., before: _Optional[str] = ...) -> None: ...
 
 class Subscriber(_message.Message):
     __slots__ = ("client_id", "holder", "filter", "cursor", "batches_in_flight", "behind_items")
@@ -378,6 +396,24 @@ class PositionsReply(_message.Message):
     oldest: Place
     end: Place
     def __init__(self, clients: _Optional[_Iterable[_Union[PositionsReply.Client, _Mapping]]] = ..., first_start: _Optional[_Union[Place, _Mapping]] = ..., oldest: _Optional[_Union[Place, _Mapping]] = ..., end: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class SwitchSourceRequest(_message.Message):
+    __slots__ = ("instance", "to")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    to: str
+    def __init__(self, instance: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+
+class SwitchSourceReply(_message.Message):
+    __slots__ = ("before", "to", "detail")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    before: str
+    to: str
+    detail: str
+    def __init__(self, before: _Optional[str] = ..., to: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class FindPositionRequest(_message.Message):
     __slots__ = ("instance", "time_ms")

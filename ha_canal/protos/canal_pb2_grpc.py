@@ -90,6 +90,11 @@ class CanalStub(object):
                 request_serializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.SerializeToString,
                 response_deserializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.FromString,
                 _registered_method=True)
+        self.SwitchSource = channel.unary_unary(
+                '/ha_canal.protocol.Canal/SwitchSource',
+                request_serializer=ha__canal_dot_protos_dot_canal__pb2.SwitchSourceRequest.SerializeToString,
+                response_deserializer=ha__canal_dot_protos_dot_canal__pb2.SwitchSourceReply.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/ha_canal.protocol.Canal/Drain',
                 request_serializer=ha__canal_dot_protos_dot_canal__pb2.DrainRequest.SerializeToString,
@@ -177,6 +182,14 @@ class CanalServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SwitchSource(self, request, context):
+        """Goes on reading at another of the instance's sources, if it has what is needed. The leader alone does it. Answered
+        when it is stored; a term ends with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Takes all instances from a node, or lets it have some again. Answered when that is stored.
         """
@@ -241,6 +254,11 @@ def add_CanalServicer_to_server(servicer, server):
                     servicer.MovePosition,
                     request_deserializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.FromString,
                     response_serializer=ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.SerializeToString,
+            ),
+            'SwitchSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchSource,
+                    request_deserializer=ha__canal_dot_protos_dot_canal__pb2.SwitchSourceRequest.FromString,
+                    response_serializer=ha__canal_dot_protos_dot_canal__pb2.SwitchSourceReply.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -545,6 +563,33 @@ class Canal(object):
             '/ha_canal.protocol.Canal/MovePosition',
             ha__canal_dot_protos_dot_canal__pb2.MovePositionRequest.SerializeToString,
             ha__canal_dot_protos_dot_canal__pb2.MovePositionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ha_canal.protocol.Canal/SwitchSource',
+            ha__canal_dot_protos_dot_canal__pb2.SwitchSourceRequest.SerializeToString,
+            ha__canal_dot_protos_dot_canal__pb2.SwitchSourceReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,4 +17,5 @@ class CanalStub:
     Positions: grpc.UnaryUnaryMultiCallable[canal_pb2.PositionsRequest, canal_pb2.PositionsReply]
     FindPosition: grpc.UnaryUnaryMultiCallable[canal_pb2.FindPositionRequest, canal_pb2.FindPositionReply]
     MovePosition: grpc.UnaryUnaryMultiCallable[canal_pb2.MovePositionRequest, canal_pb2.MovePositionReply]
+    SwitchSource: grpc.UnaryUnaryMultiCallable[canal_pb2.SwitchSourceRequest, canal_pb2.SwitchSourceReply]
     Drain: grpc.UnaryUnaryMultiCallable[canal_pb2.DrainRequest, canal_pb2.DrainReply]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         MoveRequest,
         Notice,
         PositionsReply,
+        SwitchSourceReply,
+        SwitchSourceRequest,
     )
 
 
@@ -96,6 +98,8 @@ class ServedInstance(Protocol):
 
     @property
     def moves(self) -> Moves: ...
+    @property
+    def sources(self) -> Sources: ...
 
 
 class Directory(Protocol):
@@ -126,6 +130,13 @@ class Moves(Protocol):
     async def show(self) -> PositionsReply: ...
     async def find(self, request: FindPositionRequest) -> FindPositionReply: ...
     async def move(self, request: MovePositionRequest) -> MovePositionReply: ...
+
+
+class Sources(Protocol):
+    """The servers that one instance may be read from."""
+
+    async def switch(self, request: SwitchSourceRequest) -> SwitchSourceReply:
+        """Go on at another one. Raises UsageError, saying why it cannot be."""
 
 
 class Encode(Protocol):

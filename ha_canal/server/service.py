@@ -83,6 +83,7 @@ class CanalService:
             "Positions": self._positions,
             "FindPosition": self._find_position,
             "MovePosition": self._move_position,
+            "SwitchSource": self._switch_source,
         }
         methods = {name: grpc.unary_unary_rpc_method_handler(_guarded(call)) for name, call in unary.items()}
         methods["Stream"] = grpc.stream_stream_rpc_method_handler(_guarded(self._stream))
@@ -210,6 +211,10 @@ class CanalService:
         if holder and not request.dry_run:
             raise LockedError(request.instance, request.client_id, holder)
         return (await self._directory.instance(request.instance).moves.move(request)).SerializeToString()
+
+    async def _switch_source(self, raw: bytes, _context: Context) -> bytes:
+        request = _parse(pb.SwitchSourceRequest, raw)
+        return (await self._directory.instance(request.instance).sources.switch(request)).SerializeToString()
 
     def _ordering(self) -> Orders:
         if self._orders is None:

@@ -94,6 +94,8 @@ class Reader:
         self.progress = Progress(start)
         self.connected_to: ServerInfo | None = None
         self._caught_up = False
+        self.heard = 0
+        """How often something came on the binlog connection."""
 
     async def read_until_it_breaks(self) -> None:
         """Connect once, and read until the connection ends. Always raises: retriable errors call for the next try."""
@@ -172,6 +174,7 @@ class Reader:
                     self._caught_up = True
                     chunk = await socket.receive()
                     self._caught_up = False
+                    self.heard += 1
                     stream.feed(chunk)
                     await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
                 case items:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ha_canal.errors import CanalError, FilterError, NotLeaderError, NotOldestError, UnknownInstanceError
+from ha_canal.errors import CanalError, FilterError, NotLeaderError, NotOldestError, UnknownInstanceError, UsageError
 from ha_canal.model.change import ChangeKind, Commit, Item, Statement, Transaction
 from ha_canal.model.position import Position
 from ha_canal.protos import canal_pb2, entry_pb2
@@ -194,6 +194,19 @@ class MemoryInstance:
     @property
     def moves(self) -> MemoryMoves:
         return self.known_moves
+
+    @property
+    def sources(self) -> MemorySources:
+        return MemorySources()
+
+
+class MemorySources:
+    """Knows one other source."""
+
+    async def switch(self, request: canal_pb2.SwitchSourceRequest) -> canal_pb2.SwitchSourceReply:
+        if request.to != "db2:3306":
+            raise UsageError(f"{request.to!r} is no source")
+        return canal_pb2.SwitchSourceReply(before="db:3306", to=request.to)
 
 
 class MemoryMoves:

@@ -25,7 +25,7 @@ from ha_canal.protos.canal_pb2 import Messages, Notice
 from ha_canal.protos.entry_pb2 import ROWDATA, TRANSACTIONEND, Entry, RowChange
 from ha_canal.server.delivery import Delivery
 from ha_canal.server.lock_queue import Claim
-from ha_canal.server.ports import Moves
+from ha_canal.server.ports import Moves, Sources
 from ha_canal.server.service import BATCH_BYTES, BATCH_ITEMS
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
@@ -199,3 +199,7 @@ class _Instance:
     @property
     def moves(self) -> Moves:
         raise UsageError("this instance keeps no cursors: there is nothing to move")
+
+    @property
+    def sources(self) -> Sources:
+        raise UsageError("this instance has no standbys")

@@ -1,0 +1,148 @@
+"""A look at a source that may be read next: would the next term find there what is needed?
+
+It asks what a term asks when it begins (`ha_canal.source.position.choose_start`), and what only a change of servers
+makes a question: is it another server at all, is what it replicates in its own binlog, has it applied what was
+delivered already. Everything has its time; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from ha_canal.config import InstanceSection
+from ha_canal.errors import CanalError, SourceRefusedError
+from ha_canal.instance.opening import look, rules_of
+from ha_canal.model.position import Position, file_sequence
+from ha_canal.mysql.bounded import bounded_session
+from ha_canal.mysql.connection import ServerInfo, Session
+from ha_canal.source.binlog import Binlog
+from ha_canal.source.failover import Finding
+from ha_canal.source.position import ByTime, Start, choose_start, is_same_server, place_found
+from ha_canal.source.search import BinlogSearch
+
+_ANSWER_LIMIT_S = 5.0
+_PROBE_LIMIT_S = 20.0
+_NO_SUCH_STATEMENT = "1064"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What must be there. ``cursors`` are those of all clients, or the stored first start, or none.
+
+    ``server_uuid`` and ``server_id`` are those of the server that is read now, empty and 0 where that is not known.
+    ``exact``: that server lives, so a replica is waited for until it has applied what was delivered.
+    """
+
+    cursors: Sequence[Position] = ()
+    server_uuid: str = ""
+    server_id: int = 0
+    exact: bool = False
+
+    def is_of(self, info: ServerInfo) -> bool:
+        """Whether ``info`` is the server that is read now, under another name."""
+        if info.server_uuid:
+            return info.server_uuid == self.server_uuid
+        return not self.server_uuid and info.server_id == self.server_id
+
+
+async def probe(config: InstanceSection, need: Need, threads: Executor) -> Finding:
+    """Return whether ``config.source`` can be read next, and why (not)."""
+    address = config.source.address
+    try:
+        async with asyncio.timeout(_PROBE_LIMIT_S):
+            async with bounded_session(config.source, limit_s=_ANSWER_LIMIT_S, threads=threads) as db:
+                why = await _look_at(db, config, need)
+    except TimeoutError:
+        return Finding(address, fit=False, why=f"was not looked through within {_PROBE_LIMIT_S:g} s")
+    except CanalError as error:
+        return Finding(address, fit=False, why=str(error))
+    return Finding(address, fit=True, why=why)
+
+
+async def _look_at(db: Session, config: InstanceSection, need: Need) -> str:
+    """Return why reading can go on there. Raises our errors where it cannot."""
+    binlog = await look(db, config)
+    info = binlog.info
+    if need.is_of(info):
+        raise SourceRefusedError(
+            f"it is server {info.server_uuid or info.server_id}, the very one that is read already, under another name"
+        )
+    is_its_own = bool(need.cursors) and all(is_same_server(cursor, info) for cursor in need.cursors)
+    if not is_its_own and not await _logs_what_it_replicates(db):
+        raise SourceRefusedError(
+            "what it replicates is not in its binlog: start it with log_replica_updates = ON (before MySQL 8.0.26 and "
+            "on MariaDB: log_slave_updates)"
+        )
+    start = choose_start(
+        need.cursors,
+        info,
+        oldest=binlog.oldest,
+        end=binlog.end,
+        rules=rules_of(config),
+        binlog_state=binlog.state,
+    )
+    if isinstance(start, Start):
+        if start.gap:
+            raise SourceRefusedError(start.gap)
+        return start.why
+    if start.is_fallback:
+        await _check_applied(db, info, need)
+        await _check_reaches_back(config, binlog, start)
+    return start.why
+
+
+async def _logs_what_it_replicates(db: Session) -> bool:
+    got = await db.variables("log_replica_updates", "log_slave_updates")
+    return any(value in ("ON", "1") for value in got.values())
+
+
+async def _check_reaches_back(config: InstanceSection, binlog: Binlog, wanted: ByTime) -> None:
+    """Raise PositionPurgedError where all of the binlog is younger than what is wanted, and that may not be passed."""
+    search = BinlogSearch(config.source, binlog.info, [name for name, _ in binlog.files], binlog.end)
+    found = await search.before(wanted.before_ms)
+    place_found(wanted, found, binlog.info, oldest=binlog.oldest, end=binlog.end, rules=rules_of(config))
+
+
+async def _check_applied(db: Session, info: ServerInfo, need: Need) -> None:
+    """Raise SourceRefusedError while a replica of the server that was read has not applied what was delivered.
+
+    Without GTIDs only its own word tells: how far it is in the binlog of its source.
+    """
+    for replica in await _replication(db, info):
+        source_uuid, source_id = replica.get("Source_UUID", ""), replica.get("Source_Server_Id", "0")
+        cursors = [one for one in need.cursors if (one.server_uuid, str(one.server_id)) == (source_uuid, source_id)]
+        done = _place(replica, "Relay_Source_Log_File", "Exec_Source_Log_Pos")
+        got = _place(replica, "Source_Log_File", "Read_Source_Log_Pos")
+        runs = replica.get("Replica_SQL_Running", "") == "Yes"
+        if any(cursor.order > done for cursor in cursors) and runs and (need.exact or done < got):
+            where = f"{replica.get('Relay_Source_Log_File')}:{replica.get('Exec_Source_Log_Pos')}"
+            raise SourceRefusedError(
+                f"it has not applied yet what was delivered: it is at {where} of the binlog of its source"
+            )
+
+
+def _place(replica: dict[str, str], file: str, offset: str) -> tuple[tuple[int, str], int]:
+    return file_sequence(replica.get(file, "")), int(replica.get(offset) or 0)
+
+
+async def _replication(db: Session, info: ServerInfo) -> list[dict[str, str]]:
+    """Return how the server replicates, by MySQL's names; nothing where it does not, or we may not know."""
+    statements = (
+        ["SHOW ALL SLAVES STATUS"] if info.flavor == "mariadb" else ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"]
+    )
+    for statement in statements:
+        try:
+            rows = await db.named(statement)
+        except SourceRefusedError as error:
+            if _NO_SUCH_STATEMENT in str(error):
+                continue
+            return []
+        return [{_name(name): value for name, value in row.items()} for row in rows]
+    return []
+
+
+def _name(name: str) -> str:
+    return name.replace("Master", "Source").replace("Slave_", "Replica_")

@@ -1,27 +1,27 @@
 """A look at a source that may be read next: would the next term find there what is needed?
 
-It asks what a term asks when it begins (`ha_canal.source.position.choose_start`), and what only a change of servers
-makes a question: is it another server at all, is what it replicates in its own binlog, has it applied what was
-delivered already. Everything has its time; nothing is changed.
+It asks what a term asks when it begins (`choose_start`, and `cross` where there are no GTIDs), and what only a change
+of servers makes a question: is it another server at all, is what it replicates in its own binlog, has it applied what
+was delivered already. Everything has its time; nothing is changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ha_canal.config import InstanceSection
 from ha_canal.errors import CanalError, SourceRefusedError
+from ha_canal.instance.crossing import cross
 from ha_canal.instance.opening import look, rules_of
+from ha_canal.instance.records import Known
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.mysql.bounded import bounded_session
 from ha_canal.mysql.connection import ServerInfo, Session
-from ha_canal.source.binlog import Binlog
 from ha_canal.source.failover import Finding
-from ha_canal.source.position import ByTime, Start, choose_start, is_same_server, place_found
-from ha_canal.source.search import BinlogSearch
+from ha_canal.source.position import Start, choose_start, is_same_server
 
 _ANSWER_LIMIT_S = 5.0
 _PROBE_LIMIT_S = 20.0
@@ -30,16 +30,20 @@ _NO_SUCH_STATEMENT = "1064"
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What must be there. ``cursors`` are those of all clients, or the stored first start, or none.
+    """What must be there. ``clients`` are all, or the stored first start in their place, or none.
 
     ``server_uuid`` and ``server_id`` are those of the server that is read now, empty and 0 where that is not known.
     ``exact``: that server lives, so a replica is waited for until it has applied what was delivered.
     """
 
-    cursors: Sequence[Position] = ()
+    clients: Mapping[str, Known] = field(default_factory=dict)
     server_uuid: str = ""
     server_id: int = 0
     exact: bool = False
+
+    @property
+    def cursors(self) -> list[Position]:
+        return [known.cursor for known in self.clients.values()]
 
     def is_of(self, info: ServerInfo) -> bool:
         """Whether ``info`` is the server that is read now, under another name."""
@@ -88,22 +92,18 @@ async def _look_at(db: Session, config: InstanceSection, need: Need) -> str:
         if start.gap:
             raise SourceRefusedError(start.gap)
         return start.why
-    if start.is_fallback:
-        await _check_applied(db, info, need)
-        await _check_reaches_back(config, binlog, start)
-    return start.why
+    if not start.is_fallback:
+        return start.why
+    await _check_applied(db, info, need)
+    crossing = await cross(config, binlog, start, need.clients)
+    if crossing.gaps:
+        raise SourceRefusedError("; ".join(crossing.gaps.values()))
+    return f"{start.why}; {crossing.what}"
 
 
 async def _logs_what_it_replicates(db: Session) -> bool:
     got = await db.variables("log_replica_updates", "log_slave_updates")
     return any(value in ("ON", "1") for value in got.values())
-
-
-async def _check_reaches_back(config: InstanceSection, binlog: Binlog, wanted: ByTime) -> None:
-    """Raise PositionPurgedError where all of the binlog is younger than what is wanted, and that may not be passed."""
-    search = BinlogSearch(config.source, binlog.info, [name for name, _ in binlog.files], binlog.end)
-    found = await search.before(wanted.before_ms)
-    place_found(wanted, found, binlog.info, oldest=binlog.oldest, end=binlog.end, rules=rules_of(config))
 
 
 async def _check_applied(db: Session, info: ServerInfo, need: Need) -> None:
@@ -120,7 +120,8 @@ async def _check_applied(db: Session, info: ServerInfo, need: Need) -> None:
         if any(cursor.order > done for cursor in cursors) and runs and (need.exact or done < got):
             where = f"{replica.get('Relay_Source_Log_File')}:{replica.get('Exec_Source_Log_Pos')}"
             raise SourceRefusedError(
-                f"it has not applied yet what was delivered: it is at {where} of the binlog of its source"
+                f"it has not applied yet what was delivered, up to {max(cursors, key=lambda one: one.order)}: it is at "
+                f"{where} of the binlog of its source"
             )
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -22,8 +22,7 @@ from ha_canal.errors import CanalError, NotLeaderError, SourceLostError, SourceR
 from ha_canal.instance.choice import Choice, find_source
 from ha_canal.instance.notices import notice_now
 from ha_canal.instance.probe import Need, probe
-from ha_canal.instance.records import Records
-from ha_canal.model.position import Position
+from ha_canal.instance.records import Known, Records
 from ha_canal.mysql.bounded import bounded_session
 from ha_canal.mysql.connection import Session
 from ha_canal.protos import canal_pb2 as pb
@@ -209,10 +208,10 @@ class Sources:
 
     async def _need(self, *, exact: bool = False) -> Need:
         records, _ = self._running
-        cursors: Sequence[Position] = [known.cursor for known in (await records.clients()).values()]
-        if not cursors and (first := await records.first_start()) is not None:
-            cursors = [first]
-        return Need(cursors, self._choice.server_uuid, self._choice.server_id, exact)
+        clients = await records.clients()
+        if not clients and (first := await records.first_start()) is not None:
+            clients = {"": Known(first, "")}
+        return Need(clients, self._choice.server_uuid, self._choice.server_id, exact)
 
     async def _probe(self, source: SourceSection, need: Need) -> Finding:
         return await probe(self._reading_from(source), need, self._running[1])
@@ -235,9 +234,7 @@ class Sources:
             raise UsageError(f"{request.to[:200]!r} is no source of {self._section.name!r}; it has: {known}")
         if to.address == self._choice.address:
             raise UsageError(f"instance {self._section.name!r} is read from {to.address} already")
-        finding = await self._until_fit(to, exact=True, within_s=_CATCHES_UP_WITHIN_S)
-        if not finding.fit:
-            raise UsageError(f"{to.address} cannot be read now: {finding.why}")
+        await self._check_fit(to)
         reply = pb.SwitchSourceReply(before=self._choice.address, to=to.address)
         choice = Choice(to.address, why="an operator ordered it")
         switching = asyncio.create_task(self._switch(choice, exact=True, within_s=_FROZEN_S))
@@ -251,7 +248,7 @@ class Sources:
         records, _ = self._running
         to = next(source for source in self._all if source.address == choice.address)
         async with records.frozen():
-            finding = await self._until_fit(to, exact=exact, within_s=within_s)
+            finding = await self._until_fit(to, await self._need(exact=exact), within_s)
             if not finding.fit:
                 raise SourceRefusedError(f"{to.address} cannot be read now: {finding.why}")
             before = self._choice.address
@@ -263,11 +260,20 @@ class Sources:
             self._over.set_result(None)
         return finding.why
 
-    async def _until_fit(self, to: SourceSection, *, exact: bool, within_s: float) -> Finding:
+    async def _check_fit(self, to: SourceSection) -> None:
+        """Raise UsageError unless the source can be read, and gets what was delivered up to now within a while."""
+        need = await self._need(exact=True)
+        finding = await self._probe(to, replace(need, clients={}))
+        if finding.fit:
+            finding = await self._until_fit(to, need, _CATCHES_UP_WITHIN_S)
+        if not finding.fit:
+            raise UsageError(f"{to.address} cannot be read now: {finding.why}")
+
+    async def _until_fit(self, to: SourceSection, need: Need, within_s: float) -> Finding:
         """Return the finding as soon as the source can be read, or the last one: a replica may be catching up."""
         deadline_s = _now_s() + within_s
         while True:
-            finding = await self._probe(to, await self._need(exact=exact))
+            finding = await self._probe(to, need)
             if finding.fit or _now_s() >= deadline_s:
                 return finding
             await asyncio.sleep(_LOOK_AGAIN_S)

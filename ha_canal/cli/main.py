@@ -132,6 +132,18 @@ def drain(name: str, off: bool, nodes: tuple[str, ...]) -> None:
         order_drain(nodes, name, off=off)
 
 
+@main.command("switch-source")
+@click.argument("instance")
+@click.option("--to", required=True, metavar="HOST:PORT", help="the source, or a standby of its configuration")
+@click.option("--node", "nodes", multiple=True, default=["127.0.0.1:11111"], show_default=True, help="any node")
+def switch_source(instance: str, to: str, nodes: tuple[str, ...]) -> None:
+    """Read INSTANCE from another of its servers, if that has what clients still need."""
+    from ha_canal.cli.switch import order_switch
+
+    with _plain_errors():
+        order_switch(nodes, instance, to)
+
+
 @main.command("check-config")
 @click.argument("path", type=click.Path(path_type=Path))
 def check_config(path: Path) -> None:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import click
-import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
-from ha_canal.cli.status import describe
-from ha_canal.errors import LinkError, RefusedError, UnknownInstanceError, UsageError
+from ha_canal.cli.leader import ask, leader
+from ha_canal.errors import RefusedError, UsageError
 from ha_canal.protos import canal_pb2 as pb
-from ha_canal.protos import canal_pb2_grpc
 
-_TIMEOUT_S = 120.0
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-Reply = TypeVar("Reply", bound=Message)
 
 
 def parse_time_ms(text: str) -> int:
@@ -71,29 +64,9 @@ def wanted_place(
     return pb.MovePositionRequest(end="earliest" if earliest else "latest")
 
 
-@contextmanager
-def _leader(nodes: Sequence[str], instance: str) -> Iterator[canal_pb2_grpc.CanalStub]:
-    shown = {one.name: one for one in describe(nodes).instances}
-    if instance not in shown:
-        raise UnknownInstanceError(f"there is no instance {instance!r}; there are: {', '.join(sorted(shown))}")
-    leader = shown[instance].leader
-    if not leader:
-        raise LinkError(f"no node runs {instance!r} just now; try again when one leads")
-    with grpc.insecure_channel(leader) as channel:
-        yield canal_pb2_grpc.CanalStub(channel)
-
-
-def _ask(call: Callable[..., Reply], request: Message) -> Reply:
-    try:
-        return call(request, timeout=_TIMEOUT_S)
-    except grpc.RpcError as error:
-        details = getattr(error, "details", None)  # RpcError says it only when it is a Call as well
-        raise RefusedError(str(details() if callable(details) else error)) from None
-
-
 def print_positions(nodes: Sequence[str], instance: str, *, as_json: bool) -> None:
-    with _leader(nodes, instance) as leader:
-        reply = _ask(leader.Positions, pb.PositionsRequest(instance=instance))
+    with leader(nodes, instance) as stub:
+        reply = ask(stub.Positions, pb.PositionsRequest(instance=instance))
     if as_json:
         _print_json(reply)
         return
@@ -114,8 +87,8 @@ def print_positions(nodes: Sequence[str], instance: str, *, as_json: bool) -> No
 
 def print_found(nodes: Sequence[str], instance: str, time: str, *, as_json: bool) -> None:
     request = pb.FindPositionRequest(instance=instance, time_ms=parse_time_ms(time))
-    with _leader(nodes, instance) as leader:
-        reply = _ask(leader.FindPosition, request)
+    with leader(nodes, instance) as stub:
+        reply = ask(stub.FindPosition, request)
     if as_json:
         _print_json(reply)
     elif reply.HasField("place"):
@@ -136,8 +109,8 @@ def move(
     """Move a cursor, or tell what that would do, and print it."""
     request = pb.MovePositionRequest(instance=instance, client_id=client_id, dry_run=dry_run)
     request.MergeFrom(wanted)
-    with _leader(nodes, instance) as leader:
-        reply = _ask(leader.MovePosition, request)
+    with leader(nodes, instance) as stub:
+        reply = ask(stub.MovePosition, request)
     if as_json:
         _print_json(reply)
         return

@@ -51,13 +51,28 @@ def print_status(nodes: Sequence[str], *, as_json: bool) -> None:
             console.print(f"{instance.name} began: {instance.start}", markup=False)
         if instance.HasField("runway"):
             console.print(f"{instance.name}, binlog left: {instance.runway.detail}", markup=False)
+        if instance.HasField("source_choice"):
+            console.print(f"{instance.name}, source: {_source(instance)}", markup=False)
         for notice in instance.notices[-_NOTICES_SHOWN:]:
             console.print(f"{instance.name}, on record: {_notice(notice)}", markup=False)
 
 
+def _source(instance: canal_pb2.Instance) -> str:
+    choice = instance.source_choice
+    since = f" since {_time(choice.since_ms)}" if choice.since_ms else ""
+    before = f", before {choice.before}" if choice.before else ""
+    others = ", ".join(
+        f"{one} (failed lately)" if one in choice.avoided else one for one in choice.sources if one != instance.source
+    )
+    return f"{instance.source}{since} ({choice.why}){before}; it is {choice.state}; others: {others}"
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 def _notice(notice: canal_pb2.Notice) -> str:
-    when = datetime.fromtimestamp(notice.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{when} {notice.kind}: {notice.text}"
+    return f"{_time(notice.time_ms)} {notice.kind}: {notice.text}"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +42,31 @@ port = {port}
 user = "{user}"
 password = "{password}"
 heartbeat_s = 1.0
+use_gtids = {use_gtids}
 
 [instance.ring]
 max_bytes = {ring_bytes}
+"""
+_STANDBY = """
+[[instance.standbys]]
+host = "{host}"
+port = {port}
+"""
+_FAILOVER = """
+[instance.failover]
+heartbeat_s = 1.0
+hold_off_s = 10.0
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """What all nodes of the cluster share. ``zookeeper``: host:port; ``""``: a node alone, embedded."""
+    """What all nodes of the cluster share. ``zookeeper``: host:port; ``""``: a node alone, embedded.
+
+    ``source_port``: where the source is reached, if not at its own port. ``env``: the whole environment of the nodes.
+    ``standby_ports``: where other servers that hold the same are reached; the source is then given up after 3 s.
+    ``state_directory``: where an embedded node keeps its state file, if not beside the others.
+    """
 
     directory: Path
     zookeeper: str
@@ -64,6 +80,15 @@ class ClusterPlan:
     start: str = "latest"
     user: str = CANAL_USER
     password: str = CANAL_PASSWORD
+    source_port: int = 0
+    standby_ports: Sequence[int] = ()
+    use_gtids: bool = True
+    env: Mapping[str, str] | None = None
+    state_directory: Path | None = None
+
+    def state_file(self, node: str) -> Path:
+        """Where an embedded node of this name keeps its state."""
+        return (self.state_directory or self.directory) / f"{node}.state"
 
 
 class NodeProcess:
@@ -71,6 +96,7 @@ class NodeProcess:
 
     def __init__(self, plan: ClusterPlan, name: str) -> None:
         self.name = name
+        self.plan = plan
         self.address = f"127.0.0.1:{free_port()}"
         config = plan.directory / f"{name}.toml"
         config.write_text(
@@ -83,28 +109,32 @@ class NodeProcess:
                 filter=plan.filter,
                 lease_s=plan.lease_s,
                 host=plan.source.host,
-                port=plan.source.port,
+                port=plan.source_port or plan.source.port,
                 user=plan.user,
                 password=plan.password,
                 ring_bytes=plan.ring_bytes,
                 start=plan.start,
+                use_gtids=str(plan.use_gtids).lower(),
             )
+            + "".join(_STANDBY.format(host=plan.source.host, port=port) for port in plan.standby_ports)
+            + (_FAILOVER if plan.standby_ports else "")
         )
         argv = [sys.executable, "-m", "ha_canal.cli", "serve", "--config", str(config)]
-        self.process = ServerProcess(name, argv, log=plan.directory / f"{name}.log")
+        self.process = ServerProcess(name, argv, log=plan.directory / f"{name}.log", env=plan.env)
 
     async def start(self) -> None:
         """Start it, and return when it answers gRPC."""
         self.process.spawn()
-        await self.process.until(self._answers)
+        await self.process.until(self.answers)
 
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
+        """Whether it answers gRPC now."""
         return await asyncio.to_thread(describe, self.address, timeout_s=1.0) is not None
 
 
 def _coordinator(plan: ClusterPlan, name: str) -> str:
     if not plan.zookeeper:
-        return f'mode = "embedded"\nstate_file = "{plan.directory / name}.state"'
+        return f'mode = "embedded"\nstate_file = "{plan.state_file(name)}"'
     return f'mode = "zookeeper"\nservers = "{plan.zookeeper}"\nroot = "{plan.root}"'
 
 

@@ -75,6 +75,10 @@ class FaultProxy:
             if direction in (name, "both"):
                 gate.clear()
 
+    def turn_to(self, host: str, port: int) -> None:
+        """Let new connections go to another target; open ones stay where they are."""
+        self._target = (host, port)
+
     def delay(self, seconds: float) -> None:
         """Hand on what arrives from now `seconds` later, in each direction."""
         self._delay_s = seconds

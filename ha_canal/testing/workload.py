@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Self
+from typing import Protocol, Self
 
 import pymysql
 
@@ -49,16 +49,23 @@ def committed(server: DatabaseServer, schema: str = SCHEMA) -> list[Mark]:
     return [(int(writer), int(sequence)) for writer, sequence in rows]
 
 
+class Connects(Protocol):
+    """Where a writer writes."""
+
+    def connect(self, database: str | None = None) -> pymysql.Connection[pymysql.cursors.Cursor]: ...
+
+
 class Writer:
     """Commits transactions in a thread until it is left. ``pause_s`` is the mean pause between two of them.
 
     With ``outlives_server`` it connects again when the database was restarted; it goes on with new sequence numbers,
-    whatever became of the commit that was cut.
+    whatever became of the commit that was cut. ``commits`` has each commit that was answered: the sequence number of
+    its last row, and when by time.monotonic().
     """
 
     def __init__(
         self,
-        server: DatabaseServer,
+        server: Connects,
         *,
         schema: str = SCHEMA,
         writer: int = 1,
@@ -77,6 +84,7 @@ class Writer:
         self._failure: BaseException | None = None
         self._sequence = 0
         self.transactions = 0
+        self.commits: list[tuple[int, float]] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,6 +129,7 @@ class Writer:
             order = (self._random.randint(1, 50), item, price)
             cursor.execute("REPLACE INTO orders (id, item, price) VALUES (%s, %s, %s)", order)
         connection.commit()
+        self.commits.append((self._sequence, time.monotonic()))
         self.transactions += 1
 
 
@@ -192,15 +201,23 @@ class Reader:
 
     def _take(self, batch: Batch) -> None:
         self.arrivals.append(Arrival(time.monotonic(), batch.epoch))
-        deliveries = [_delivery(change) for change in batch.changes if change.table == "ledger"]
-        self.checker.deliver(deliveries, epoch=batch.epoch, client=self._thread.name + hex(id(self)))
+        deliveries = deliveries_of(batch)
+        name = self._thread.name + hex(id(self))
+        self.checker.deliver(
+            deliveries, epoch=batch.epoch, batch=batch.server_id, client=name, at_s=self.arrivals[-1].at_s
+        )
         if self._on_batch is not None:
             self._on_batch(batch)
         try:
             batch.ack()
         except (StaleEpochError, UnknownBatchError):
             return  # the leader changed in between: the batch comes again
-        self.checker.acknowledge(deliveries, epoch=batch.epoch)
+        self.checker.acknowledge(deliveries, epoch=batch.epoch, batch=batch.server_id, at_s=time.monotonic())
+
+
+def deliveries_of(batch: Batch) -> list[Delivery]:
+    """Return the marked changes of a batch."""
+    return [_delivery(change) for change in batch.changes if (change.table, change.kind) == ("ledger", "insert")]
 
 
 def _delivery(change: Change) -> Delivery:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import permutations
 from pathlib import Path
 
 from ha_canal.testing.process import ServerFailedError, ServerProcess, free_port
+from ha_canal.testing.proxy import FaultProxy
 
 _JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
 _JAVA_FLAGS = (
@@ -30,6 +32,7 @@ _JAVA_FLAGS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )
+_INIT_LIMIT_MS, _SYNC_LIMIT_MS = 10_000, 2_000
 _ANSWER_LIMIT_S = 2.0
 _STARTING_ANSWER_LIMIT_S = 0.25  # a starting server may accept a connection and never read it
 
@@ -119,8 +122,12 @@ class ZookeeperServer:
 class ZookeeperEnsemble:
     """Servers of one ensemble; the test kills and restarts members through `servers`."""
 
-    def __init__(self, servers: Sequence[ZookeeperServer]) -> None:
+    def __init__(
+        self, servers: Sequence[ZookeeperServer], links: Mapping[tuple[int, int], Sequence[FaultProxy]] | None = None
+    ) -> None:
         self.servers = tuple(servers)
+        self.links = links or {}
+        """By place in `servers`: what the first member goes through to reach the second one."""
 
     @property
     def hosts(self) -> str:
@@ -149,22 +156,43 @@ async def zookeeper_server(*, tick_time_ms: int = 500) -> AsyncIterator[Zookeepe
 
 
 @asynccontextmanager
-async def zookeeper_ensemble(size: int = 3, *, tick_time_ms: int = 500) -> AsyncIterator[ZookeeperEnsemble]:
-    """Run an ensemble of `size` servers; each of them serves when this returns."""
-    numbers = range(1, size + 1)
-    members = [f"server.{number}=127.0.0.1:{free_port()}:{free_port()}" for number in numbers]
-    config = (*_config(tick_time_ms), "initLimit=20", "syncLimit=4", *members)
+async def zookeeper_ensemble(
+    size: int = 3, *, tick_time_ms: int = 500, linked: bool = False
+) -> AsyncIterator[ZookeeperEnsemble]:
+    """Run an ensemble of `size` servers; each of them serves when this returns.
+
+    With `linked` each member reaches each other one through proxies of its own, on the running loop.
+    """
+    ports = [(free_port(), free_port()) for _ in range(size)]
     async with AsyncExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="canal-ensemble-")))
+        links: dict[tuple[int, int], Sequence[FaultProxy]] = {}
+        for pair in permutations(range(size), 2) if linked else ():
+            proxies = [FaultProxy("127.0.0.1", port) for port in ports[pair[1]]]
+            links[pair] = [await stack.enter_async_context(proxy) for proxy in proxies]
+        limits = (f"initLimit={_INIT_LIMIT_MS // tick_time_ms}", f"syncLimit={_SYNC_LIMIT_MS // tick_time_ms}")
+        config = (*_config(tick_time_ms), *limits)
         servers = []
-        for number in numbers:
-            server = _prepared(scratch / str(number), free_port(), config)
-            (server.directory / "myid").write_text(f"{number}\n", encoding="ascii")
+        for place in range(size):
+            members = _members(place, ports, links)
+            server = _prepared(scratch / str(place + 1), free_port(), (*config, *members))
+            (server.directory / "myid").write_text(f"{place + 1}\n", encoding="ascii")
             server.launch()
             stack.callback(server.kill)
             servers.append(server)
         await asyncio.gather(*(server.serves() for server in servers))
-        yield ZookeeperEnsemble(servers)
+        yield ZookeeperEnsemble(servers, links)
+
+
+def _members(
+    place: int, ports: Sequence[tuple[int, int]], links: Mapping[tuple[int, int], Sequence[FaultProxy]]
+) -> list[str]:
+    """Return the ensemble as the member at `place` sees it."""
+    seen = [
+        tuple(proxy.port for proxy in links[place, other]) if (place, other) in links else own
+        for other, own in enumerate(ports)
+    ]
+    return [f"server.{number}=127.0.0.1:{quorum}:{election}" for number, (quorum, election) in enumerate(seen, 1)]
 
 
 def _config(tick_time_ms: int) -> tuple[str, ...]:

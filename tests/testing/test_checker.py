@@ -77,3 +77,58 @@ def test_a_client_that_is_given_batches_of_an_earlier_epoch() -> None:
     checker.deliver(_ROWS[3:], epoch=1, client="two")
     assert checker.verdict(_TRUTH).epoch_went_back == 1
     assert not checker.verdict(_TRUTH).holds
+
+
+def test_a_late_answer_to_an_ack_accuses_nobody_of_what_was_given_before_it() -> None:
+    checker = Checker()
+    checker.deliver(_ROWS, epoch=1, batch=7, client="one", at_s=1.0)
+    checker.deliver(_ROWS, epoch=2, batch=1, client="two", at_s=2.0)
+    checker.acknowledge(_ROWS, epoch=2, batch=1, at_s=3.0)
+    checker.acknowledge(_ROWS, epoch=1, batch=7, at_s=4.0)  # under the next leader, for which it was done already
+    assert checker.verdict(_TRUTH).holds
+
+
+def test_what_a_client_held_while_it_stood_still_is_no_redelivery_but_the_next_batch_is() -> None:
+    checker = Checker()
+    checker.deliver(_ROWS, epoch=1, batch=8, client="quick", at_s=2.0)
+    checker.acknowledge(_ROWS, epoch=1, batch=8, at_s=3.0)
+    checker.deliver(_ROWS, epoch=1, batch=7, client="slow", at_s=4.0)
+    assert checker.verdict(_TRUTH).holds
+    checker.deliver(_ROWS[:1], epoch=1, batch=9, client="slow", at_s=5.0)
+    assert checker.redelivered() == [(5.0, (1, 1))]
+
+
+def test_order_is_that_of_batches_whenever_clients_tell_of_them() -> None:
+    checker = Checker()
+    checker.deliver(_ROWS[2:], epoch=1, batch=2, client="quick", at_s=1.0)
+    checker.deliver(_ROWS[:2], epoch=1, batch=1, client="slow", at_s=2.0)
+    assert checker.verdict(_TRUTH).holds
+    checker = Checker()
+    checker.deliver(_ROWS[2:], epoch=1, batch=1, at_s=1.0)
+    checker.deliver(_ROWS[:2], epoch=1, batch=2, at_s=2.0)
+    assert checker.verdict(_TRUTH).out_of_order == 2
+
+
+def test_two_nodes_that_give_different_batches_under_one_epoch_and_id() -> None:
+    checker = Checker()
+    checker.deliver(_ROWS[:2], epoch=1, batch=1, client="one")
+    checker.deliver(_ROWS[:2], epoch=1, batch=1, client="two")
+    assert checker.verdict(_TRUTH[:2]).holds
+    checker.deliver(_ROWS[2:], epoch=1, batch=1, client="two")
+    assert checker.verdict(_TRUTH).two_in_one_epoch == 1
+    assert not checker.verdict(_TRUTH).holds
+
+
+def test_other_names_are_only_allowed_where_the_source_has_no_gtids() -> None:
+    for renamed in (False, True):
+        checker = Checker(renamed=renamed)
+        checker.deliver(_ROWS, epoch=1, batch=1)
+        checker.deliver([Delivery("other", (1, 4))], epoch=2, batch=1)
+        assert checker.verdict(_TRUTH).holds is renamed
+
+
+def test_repeats_say_when_they_came() -> None:
+    checker = Checker()
+    checker.deliver(_ROWS, epoch=1, batch=1, at_s=1.0)
+    checker.deliver(_ROWS[:3], epoch=2, batch=1, at_s=9.0)
+    assert [(one.at_s, one.changes) for one in checker.repeats()] == [(9.0, 3)]

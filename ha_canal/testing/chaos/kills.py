@@ -1,4 +1,4 @@
-"""The campaign of `scripts/chaos`: kill the leader again and again under load, and judge what the clients got.
+"""The campaign of `scripts/chaos --kills`: kill the leader again and again under load, and judge what the clients got.
 
 Three nodes, a ZooKeeper, a database, two writers, and two clients of the same client id, of which one waits for the
 lock of the other. At random moments the leader is killed with SIGKILL; it comes back either while its session still
@@ -9,18 +9,14 @@ the machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
-import logging
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -270,39 +266,3 @@ def summary(outcome: Outcome, options: Options) -> list[str]:
                 f"median {statistics.median(gaps):.3f} s, max {max(gaps):.3f} s"
             )
     return [*lines, f"  => {'the promise held' if outcome.holds else 'THE PROMISE WAS BROKEN'}"]
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def main() -> None:
-    """Parse the command line, run, and exit with 0 only if the verdict holds."""
-    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--moves", type=int, default=0, help="planned moves of the instance, after the kills")
-    parser.add_argument("--stops", type=int, default=0, help="clean stops of the leader, after the moves")
-    parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
-    parser.add_argument("--session-timeout", type=float, default=4.0, help="of ZooKeeper, in seconds")
-    parser.add_argument("--source", choices=["mariadb", "mysql"], default="mariadb")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the outcome there, too")
-    parser.add_argument("--logs", type=Path, default=None, metavar="FOLDER", help="keep the nodes' logs there")
-    arguments = parser.parse_args()
-    logging.getLogger("ha_canal.client").setLevel(logging.ERROR)  # that nodes are down is no news here
-    seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
-    options = Options(arguments.kills, arguments.moves, arguments.stops, seed, arguments.session_timeout)
-    _say(
-        f"{options.kills} kills, {options.moves} moves, {options.stops} stops of the leader on {arguments.source}, "
-        f"seed {seed}"
-    )
-    outcome = asyncio.run(run(options, arguments.source, arguments.logs, say=_say))
-    for line in summary(outcome, options):
-        _say(line)
-    if arguments.json:
-        record = {"source": arguments.source, **asdict(options), **asdict(outcome), "holds": outcome.holds}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
-    sys.exit(0 if outcome.holds else 1)
-
-
-if __name__ == "__main__":
-    main()

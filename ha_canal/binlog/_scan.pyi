@@ -7,10 +7,11 @@ class Scan:
     offset: int
     events: int
     timestamp_s: int
+    is_cut: bool
     def __init__(self, plans: dict[bytes, RowPlan | None], server_uuid: str) -> None: ...
     def run(
         self,
-        buffer: bytes,
+        buffer: bytes | bytearray,
         at: int,
         end: int,
         sequence: int,

@@ -55,6 +55,7 @@ cdef class Scan:
     cdef readonly int64_t offset  # in the file
     cdef readonly Py_ssize_t events
     cdef readonly uint32_t timestamp_s  # of the last event
+    cdef readonly bint is_cut  # behind the run, what is here of a transaction is plain, and the rest is to come
     # Of the chunk that is looked through:
     cdef const uint8_t* data
     cdef Py_ssize_t end
@@ -77,7 +78,7 @@ cdef class Scan:
         self.server_uuid = server_uuid
 
     def run(
-        self, bytes buffer, Py_ssize_t at, Py_ssize_t end, int sequence, str file, int64_t offset, *,
+        self, const uint8_t[::1] buffer not None, Py_ssize_t at, Py_ssize_t end, int sequence, str file, int64_t offset, *,
         bint mariadb, bint checksums,
     ):
         """Return the transactions that stand in ``buffer`` from ``at`` on, or None; what is done is in the attributes.
@@ -91,9 +92,9 @@ cdef class Scan:
         cdef size_t was_bytes
         cdef Py_ssize_t was_rows
         cdef Packed packed
-        if not 0 <= at <= end <= len(buffer):
-            raise IndexError(f"{at} to {end} of {len(buffer)} bytes")
-        self.data = <const uint8_t*>PyBytes_AS_STRING(buffer)
+        if not 0 <= at <= end <= buffer.shape[0]:
+            raise IndexError(f"{at} to {end} of {buffer.shape[0]} bytes")
+        self.data = &buffer[0] if end else NULL
         self.end = end
         self.at, self.sequence, self.offset, self.events = at, sequence, offset, 0
         self.mariadb, self.checksums = mariadb, checksums
@@ -102,6 +103,7 @@ cdef class Scan:
         self.index_of_plan = {}
         self.seen_count = 0
         while True:
+            self.is_cut = False
             was_at, was_sequence, was_offset = self.at, self.sequence, self.offset
             was_events, was_timestamp_s = self.events, self.timestamp_s
             was_bytes, was_rows = self.packed.data.size, self.packed.rows_count
@@ -121,10 +123,11 @@ cdef class Scan:
         not plain."""
         cdef const uint8_t* at = self.data + self.at
         cdef Py_ssize_t size
-        if self.end - self.at < PACKET_BYTES + HEADER_BYTES:
+        size = at[0] | at[1] << 8 | at[2] << 16 if self.end - self.at >= 4 else 0
+        if self.end - self.at < 4 + size or size == 0:
+            self.is_cut = size != 0xFFFFFF
             return 0
-        size = at[0] | at[1] << 8 | at[2] << 16
-        if self.end - self.at - 4 < size or size < 1 + HEADER_BYTES or size == 0xFFFFFF:
+        if size < 1 + HEADER_BYTES or size == 0xFFFFFF:
             return 0
         if at[3] != self.sequence or at[4] != 0:
             return 0
@@ -329,6 +332,8 @@ cdef class Scan:
         rows.ordinal, rows.plan = tx.used - 1, self.table_plans[index]
         rows.at, rows.bitmap_bytes = self.packed.data.size, bitmap_bytes
         rows.body_bytes = event.body_bytes - at - images
+        if self.packed.data.data == NULL and reserve(&self.packed.data, self.data + self.end - event.body):
+            raise MemoryError  # all that there can be is this, so that nothing is copied again
         if reserve(&self.packed.data, event.body_bytes - at):
             raise MemoryError
         written(

@@ -76,6 +76,11 @@ class EventReader:
     def pending_bytes(self) -> int:
         return self._packets.pending_bytes
 
+    @property
+    def packets(self) -> PacketReader:
+        """Where bytes come in."""
+        return self._packets
+
     def feed(self, chunk: bytes) -> None:
         self._packets.feed(chunk)
 

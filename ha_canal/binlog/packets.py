@@ -4,7 +4,8 @@ A packet is a 3-byte little-endian length, a sequence number that counts on modu
 0xFFFFFF bytes and more is split, and ends with the first packet that is shorter than that (client/server protocol,
 "MySQL Packets"). After COM_BINLOG_DUMP each payload is 0x00 and one event, or 0xFF and an error, or 0xFE for the end.
 
-Payloads are views into the chunks that were fed, so a chunk is copied only where an event straddles two of them.
+Payloads are views into the buffer that bytes are received into, and good until more is fed. Nothing is copied but the
+rest of one round, to the front of the buffer, and a payload of several packets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ _HEADER_BYTES = 4
 _FULL = 0xFFFFFF
 _OK, _END, _ERROR = 0x00, 0xFE, 0xFF
 _LONGEST_END = 8
+_BUFFER_BYTES = 512 * 1024
+_LEAST_ROOM = 64 * 1024
 
 
 class ServerError(Exception):
@@ -30,28 +33,55 @@ class ServerError(Exception):
 class PacketReader:
     """Cuts a stream of chunks into events. Work is linear in the bytes fed, however large an event is."""
 
-    __slots__ = ("_at", "_buffer", "_chunks", "_chunks_bytes", "_end", "_needed", "_parts", "_sequence", "_view")
+    __slots__ = ("_at", "_buffer", "_end", "_parts", "_sequence", "_view")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._at = 0
         self._end = 0
-        self._chunks: list[bytes] = []
-        self._chunks_bytes = 0
-        self._needed = _HEADER_BYTES
         self._sequence = 1
         self._parts: bytearray | None = None
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that were fed and not handed out yet."""
-        return self._end - self._at + self._chunks_bytes + len(self._parts or b"")
+        return self._end - self._at + len(self._parts or b"")
 
     def feed(self, chunk: bytes) -> None:
-        if chunk:
-            self._chunks.append(chunk)
-            self._chunks_bytes += len(chunk)
+        self._room(max(len(chunk), _LEAST_ROOM))[: len(chunk)] = chunk
+        self.received(len(chunk))
+
+    def room(self) -> memoryview:
+        """Return where the next bytes go, at least 64 KiB; then `received` says how many came."""
+        return self._room(_LEAST_ROOM)
+
+    def received(self, size: int) -> None:
+        self._end += size
+
+    def _room(self, least: int) -> memoryview:
+        if self._at == self._end:
+            self._at = self._end = 0
+        if len(self._buffer) - self._end < least:
+            self._make_room(least)
+        return self._view[self._end :]
+
+    def _make_room(self, least: int) -> None:
+        """Move what is not read to the front of the buffer, which is made as large as the packet that is not whole."""
+        rest = self._view[self._at : self._end]
+        size = max(_BUFFER_BYTES, self._packet_bytes() + 2 * _LEAST_ROOM, len(rest) + max(least, len(rest) // 2))
+        if size != len(self._buffer):
+            self._buffer = bytearray(size)
+            self._view = memoryview(self._buffer)
+        self._view[: len(rest)] = rest
+        self._at, self._end = 0, len(rest)
+
+    def _packet_bytes(self) -> int:
+        """Return the size of the packet ahead with its header, as far as its header is here."""
+        at, buffer = self._at, self._buffer
+        if self._end - at < _HEADER_BYTES:
+            return _HEADER_BYTES
+        return (buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16) + _HEADER_BYTES
 
     def next_event(self) -> memoryview | None:
         """Return the next event with its 0x00 in front, or None until more is fed.
@@ -72,50 +102,26 @@ class PacketReader:
             raise _not_an_event(bytes(packet[:1024]))
         return None
 
-    def window(self) -> tuple[bytes, int, int, int] | None:
-        """Return what is here in one piece, as (buffer, start, end, number of the next packet); None: nothing whole."""
-        if self._parts is not None or (self._end - self._at < self._needed and not self._gather()):
-            return None
-        return self._buffer, self._at, self._end, self._sequence
+    def window(self) -> tuple[bytearray, int, int, int] | None:
+        """Return what is here as (buffer, start, end, number of the next packet); None inside a split payload."""
+        return None if self._parts is not None else (self._buffer, self._at, self._end, self._sequence)
 
     def skip_to(self, at: int, sequence: int) -> None:
         """Go on at ``at`` of the window, with the packet of this number: what stood before it was read there."""
         self._at, self._sequence = at, sequence
-        self._needed = _HEADER_BYTES
 
     def _next_packet(self) -> memoryview | None:
-        at = self._at
-        if self._end - at < self._needed and not self._gather():
+        at, buffer = self._at, self._buffer
+        if self._end - at < _HEADER_BYTES:
             return None
-        at = self._at
-        buffer = self._buffer
-        size = buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16
-        if self._end - at < size + _HEADER_BYTES:
-            self._needed = size + _HEADER_BYTES
-            if not self._gather():
-                return None
-            return self._next_packet()
+        end = at + _HEADER_BYTES + (buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16)
+        if self._end < end:
+            return None
         if buffer[at + 3] != self._sequence:
             raise ChainError(f"packet {buffer[at + 3]} came where {self._sequence} was due: the connection lost bytes")
         self._sequence = self._sequence + 1 & 0xFF
-        self._needed = _HEADER_BYTES
-        self._at = at + _HEADER_BYTES + size
-        return self._view[at + _HEADER_BYTES : self._at]
-
-    def _gather(self) -> bool:
-        """Put what was fed behind the rest of the buffer, if that makes a packet whole; return whether it does."""
-        rest = self._end - self._at
-        if rest + self._chunks_bytes < self._needed:
-            return False
-        if rest:
-            self._chunks.insert(0, self._buffer[self._at :])
-        self._buffer = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._view = memoryview(self._buffer)
-        self._chunks.clear()
-        self._chunks_bytes = 0
-        self._at = 0
-        self._end = len(self._buffer)
-        return True
+        self._at = end
+        return self._view[at + _HEADER_BYTES : end]
 
     def _join(self, packet: memoryview) -> memoryview | None:
         if self._parts is None:

@@ -51,6 +51,10 @@ _SLICE_BYTES = 1024 * 1024
 many as were fed."""
 
 
+_MOST_CUT_BYTES = 64 * 1024
+"""A transaction of which more is here is read event by event."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanNeeded:
     """A table whose layout is met for the first time, or for the first time since a DDL statement.
@@ -86,6 +90,8 @@ class BinlogStream:
         prepared: PreparedGroups | None = None,
     ) -> None:
         self.last_event_timestamp_s = 0
+        self.is_cut = False
+        """Behind the last run there is the beginning of another plain transaction: feed more, and ask again."""
         self._chain = Chain(file, offset, by_gtid=by_gtid)
         self._reader = EventReader(self._chain, checksum=checksum)
         self._transactions = Transactions(server_uuid)
@@ -140,11 +146,19 @@ class BinlogStream:
         """Take what the connection gave, in pieces of any size."""
         self._reader.feed(chunk)
 
+    def room(self) -> memoryview:
+        """Return where what comes next may be put, instead of `feed`; `received` says how many bytes came."""
+        return self._reader.packets.room()
+
+    def received(self, size: int) -> None:
+        self._reader.packets.received(size)
+
     def next_run(self) -> Run | None:
         """Return the small plain transactions that come next, packed; None: there are none, or nothing is compiled.
 
-        Whoever asks for runs asks `next_items` for one transaction at a time.
+        Whoever asks for runs asks `next_items` for one transaction at a time, unless `is_cut`.
         """
+        self.is_cut = False
         if self._scan is None or self._error is not None or self._payload is not None:
             return None
         if self._needed is not None or self._xa.needed is not None:
@@ -152,6 +166,7 @@ class BinlogStream:
         if self._transactions.items or not self.at_transaction_boundary:
             return None
         packed = self._reader.next_run(self._scan)
+        self.is_cut = self._scan.is_cut and self.pending_bytes < _MOST_CUT_BYTES
         if packed is None:
             return None
         self._transactions.count += packed.count

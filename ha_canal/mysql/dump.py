@@ -25,6 +25,7 @@ from ha_canal.errors import CanalError, SourceLostError, SourceRefusedError
 from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import Ready, ServerInfo, connect_blocking, explain
+from ha_canal.mysql.line import Line
 
 _COM_BINLOG_DUMP = 0x12
 _COM_BINLOG_DUMP_GTID = 0x1E
@@ -44,48 +45,57 @@ class BinlogSocket:
         self._socket = sock
         self._source = source
         self._silence_s = source.heartbeat_s * _SILENT_HEARTBEATS + 1
+        self._must_write = False
         sock.setblocking(False)
 
     async def receive(self) -> bytes:
-        """Return the next bytes, up to 256 KiB.
+        """Return the next bytes, up to 256 KiB. Raises what `receive_into` raises."""
+        buffer = bytearray(_CHUNK_BYTES)
+        return bytes(buffer[: await self.receive_into(memoryview(buffer))])
+
+    async def receive_into(self, room: memoryview) -> int:
+        """Put the next bytes into ``room``; return how many there are.
 
         Raises SourceLostError when the connection ends, or when nothing came for three heartbeats.
         """
+        size = self._receive_now(room)
+        if size is not None:
+            return size
         try:
             async with asyncio.timeout(self._silence_s):
-                return await self._receive()
+                while size is None:
+                    await self._ready(write=self._must_write)
+                    size = self._receive_now(room)
         except TimeoutError:
             raise SourceLostError(
                 f"{self._source.address}: nothing came for {self._silence_s:.0f} s, not even a heartbeat"
             ) from None
+        return size
 
-    async def _receive(self) -> bytes:
-        while True:
-            try:
-                chunk = self._receive_now()
-            except (BlockingIOError, ssl.SSLWantReadError):
-                await self._ready()
-                continue
-            except ssl.SSLWantWriteError:  # a TLS key update has to be answered first
-                await self._ready(write=True)
-                continue
-            except OSError as error:
-                raise SourceLostError(f"{self._source.address}: the binlog connection broke ({error})") from None
-            if not chunk:
-                raise SourceLostError(f"{self._source.address}: the server closed the binlog connection")
-            return chunk
+    def _receive_now(self, room: memoryview) -> int | None:
+        """Return how many bytes came; None: none are here."""
+        self._must_write = False
+        try:
+            size = self._socket.recv_into(room)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:  # a TLS key update has to be answered first
+            self._must_write = True
+            return None
+        except OSError as error:
+            raise SourceLostError(f"{self._source.address}: the binlog connection broke ({error})") from None
+        if not size:
+            raise SourceLostError(f"{self._source.address}: the server closed the binlog connection")
+        if isinstance(self._socket, ssl.SSLSocket):
+            return self._receive_more(room, size)
+        return size
 
-    def _receive_now(self) -> bytes:
-        """TLS gives one record (16 KiB) at a time: take as many as there are, so that chunks are big all the same."""
-        chunk = self._socket.recv(_CHUNK_BYTES)
-        if not isinstance(self._socket, ssl.SSLSocket) or not chunk:
-            return chunk
-        chunks, room = [chunk], _CHUNK_BYTES - len(chunk)
+    def _receive_more(self, room: memoryview, size: int) -> int:
+        """TLS gives one record (16 KiB) at a time: take as many as there are, so that rounds are large all the same."""
         with contextlib.suppress(OSError):  # there is no more, or the connection broke: the next call meets it again
-            while room > 0 and (chunk := self._socket.recv(room)):
-                chunks.append(chunk)
-                room -= len(chunk)
-        return b"".join(chunks)
+            while size < len(room) and (more := self._socket.recv_into(room[size:])):
+                size += more
+        return size
 
     async def _ready(self, *, write: bool = False) -> None:
         loop = asyncio.get_running_loop()
@@ -124,14 +134,15 @@ async def dump(
     wanted = threading.Event()
     wanted.set()
     asked = source.model_copy(update={"heartbeat_s": heartbeat_s}) if heartbeat_s else source
+    line = Line(source.address)
     try:
         given = ready.take() if ready else None
-        connection = await asyncio.to_thread(
-            _start_blocking, asked, info, start, server_id, replica_uuid, wanted, given
-        )
+        connection = await line.run(_start_blocking, asked, info, start, server_id, replica_uuid, wanted, given, line)
     except asyncio.CancelledError:
-        wanted.clear()  # the thread goes on; a late dump would make the server end the next leader's
+        wanted.clear()  # the thread goes on for a moment; a late dump would make the server end the next leader's
         raise
+    finally:
+        line.release()
     sock = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001 # PyMySQL cannot hand its socket over
     try:
         yield BinlogSocket(sock, source)
@@ -147,8 +158,11 @@ def _start_blocking(
     replica_uuid: uuid.UUID,
     wanted: threading.Event,
     given: Connection[Any] | None,
+    line: Line,
 ) -> Connection[Any]:
-    connection = given or connect_blocking(source)
+    if given is not None:
+        line.holds_connection(given)
+    connection = given or connect_blocking(source, line.holds)
     try:
         with connection.cursor() as cursor:
             for statement in _session_settings(source, info, start, replica_uuid):

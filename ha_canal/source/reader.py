@@ -165,21 +165,27 @@ class Reader:
                 await self._hand_on([run])
                 await asyncio.sleep(0)
                 continue
+            if stream.is_cut:
+                await self._receive(stream, socket)
+                continue
             match stream.next_items(one_transaction=True):
                 case PlanNeeded() as needed:
                     stream.supply_plan(needed, await self._plan(needed, stream, db, info))
                 case [] if stream.prepared_needed is not None:
                     await self._deliver_prepared(stream.prepared_needed, stream, db, info)
                 case []:
-                    self._caught_up = True
-                    chunk = await socket.receive()
-                    self._caught_up = False
-                    self.heard += 1
-                    stream.feed(chunk)
-                    await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
+                    await self._receive(stream, socket)
                 case items:
                     await self._hand_on(items)
                     await asyncio.sleep(0)  # nor does a compressed transaction, of which more is here already
+
+    async def _receive(self, stream: BinlogStream, socket: BinlogSocket) -> None:
+        self._caught_up = True
+        size = await socket.receive_into(stream.room())
+        self._caught_up = False
+        self.heard += 1
+        stream.received(size)
+        await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
 
     async def _deliver_prepared(
         self, needed: PreparedNeeded, stream: BinlogStream, db: Session, info: ServerInfo

@@ -39,15 +39,20 @@ def read_with_runs(chunks: Sequence[bytes], planner: Planner = plan_for) -> tupl
             stream.feed(chunk)
             while piece := _next_piece(stream, planner):
                 got += piece
+        while piece := _next_piece(stream, planner, last=True):
+            got += piece
     except StreamError as error:
         return got, str(error)
     return got, f"at {stream.file}:{stream.offset} after {stream.transactions} and {stream.events} events"
 
 
-def _next_piece(stream: BinlogStream, planner: Planner) -> Sequence[Item | Run]:
+def _next_piece(stream: BinlogStream, planner: Planner, *, last: bool = False) -> Sequence[Item | Run]:
+    """Return what comes next, nothing if more is to be fed; ``last``: what is cut is read as far as it goes."""
     while True:
         if (run := stream.next_run()) is not None:
             return [run]
+        if stream.is_cut and not last:
+            return []
         got = stream.next_items(one_transaction=True)
         if not isinstance(got, PlanNeeded):
             return got

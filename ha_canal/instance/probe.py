@@ -18,8 +18,7 @@ from ha_canal.instance.crossing import cross
 from ha_canal.instance.opening import look, rules_of
 from ha_canal.instance.records import Known
 from ha_canal.model.position import Position, file_sequence
-from ha_canal.mysql.bounded import bounded_session
-from ha_canal.mysql.connection import ServerInfo, Session
+from ha_canal.mysql.connection import ServerInfo, Session, session
 from ha_canal.source.failover import Finding
 from ha_canal.source.position import Start, choose_start, is_same_server
 
@@ -57,7 +56,7 @@ async def probe(config: InstanceSection, need: Need, threads: Executor) -> Findi
     address = config.source.address
     try:
         async with asyncio.timeout(_PROBE_LIMIT_S):
-            async with bounded_session(config.source, limit_s=_ANSWER_LIMIT_S, threads=threads) as db:
+            async with session(config.source, limit_s=_ANSWER_LIMIT_S, threads=threads) as db:
                 why = await _look_at(db, config, need)
     except TimeoutError:
         return Finding(address, fit=False, why=f"was not looked through within {_PROBE_LIMIT_S:g} s")

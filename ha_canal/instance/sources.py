@@ -23,8 +23,7 @@ from ha_canal.instance.choice import Choice, find_source
 from ha_canal.instance.notices import notice_now
 from ha_canal.instance.probe import Need, probe
 from ha_canal.instance.records import Known, Records
-from ha_canal.mysql.bounded import bounded_session
-from ha_canal.mysql.connection import Session
+from ha_canal.mysql.connection import Session, session
 from ha_canal.protos import canal_pb2 as pb
 from ha_canal.source import failover
 from ha_canal.source.failover import Finding, Look, Rules, Say, Steady, Switch, failed_after, step
@@ -134,7 +133,7 @@ class Sources:
 
     def _session(self) -> AbstractAsyncContextManager[Session]:
         limit_s = self._rules.heartbeat_s
-        return bounded_session(self.config.source, limit_s=limit_s, threads=self._running[1])
+        return session(self.config.source, limit_s=limit_s, threads=self._running[1])
 
     @property
     def _running(self) -> tuple[Records, Executor]:

@@ -6,12 +6,12 @@ thread, under a time limit. Errors are ours, with what to do; none holds the pas
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,7 @@ from pymysql.connections import Connection
 from ha_canal.config import SourceSection
 from ha_canal.errors import CanalError, ConfigError, SourceBusyError, SourceLostError, SourceRefusedError
 from ha_canal.model.position import Position
+from ha_canal.mysql.line import Line
 
 Flavor = Literal["mysql", "mariadb"]
 
@@ -148,26 +149,20 @@ def _dial(source: SourceSection, opened: Callable[[socket.socket], None]) -> soc
 
 
 class Session:
-    """One logged-in connection for questions; one call at a time. Made by `session`, or `ha_canal.mysql.bounded`.
+    """One logged-in connection for questions. Made by `session`; one call at a time."""
 
-    ``run`` calls what blocks, in a thread.
-    """
-
-    def __init__(
-        self, connection: Connection[Any], source: SourceSection, run: Callable[..., Awaitable[Any]] = asyncio.to_thread
-    ) -> None:
+    def __init__(self, connection: Connection[Any], source: SourceSection, line: Line) -> None:
         self._connection = connection
         self._source = source
-        self._run = run
+        self._line = line
 
     async def query(self, sql: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises our errors."""
-        rows: list[tuple[Any, ...]] = (await self._run(self._query, sql, arguments))[1]
-        return rows
+        return (await self._line.run(self._query, sql, arguments))[1]
 
     async def named(self, sql: str) -> list[dict[str, str]]:
         """Return all rows, each by the names of its columns: for answers that differ from version to version."""
-        names, rows = await self._run(self._query, sql, ())
+        names, rows = await self._line.run(self._query, sql, ())
         return [dict(zip(names, map(_text_or_none, row), strict=True)) for row in rows]
 
     def _query(self, sql: str, arguments: Sequence[object]) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -192,16 +187,32 @@ class Ready(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def session(source: SourceSection, ready: Ready | None = None) -> AsyncIterator[Session]:
-    """Log in for questions, unless a connection is ``ready``; log out at the end."""
-    connection = ready.take() if ready else None
-    if connection is None:
-        connection = await asyncio.to_thread(connect_blocking, source)
+async def session(
+    source: SourceSection,
+    ready: Ready | None = None,
+    *,
+    limit_s: float | None = None,
+    threads: Executor | None = None,
+) -> AsyncIterator[Session]:
+    """Log in for questions, unless a connection is ``ready``; log out at the end.
+
+    The login and each question may last ``limit_s`` (None: as long as the section's timeouts say), and block
+    ``threads``. What lasts longer, or is cancelled, is cut, and so is the connection. Raises our errors.
+    """
+    line = Line(source.address, limit_s=limit_s, threads=threads)
     try:
-        yield Session(connection, source)
+        connection = ready.take() if ready else None
+        if connection is None:
+            connection = await line.run(connect_blocking, source, line.holds)
+        else:
+            line.holds_connection(connection)
+        try:
+            yield Session(connection, source, line)
+        finally:
+            with contextlib.suppress(pymysql.MySQLError, OSError):
+                connection.close()
     finally:
-        with contextlib.suppress(pymysql.MySQLError, OSError):
-            connection.close()
+        line.cut()
 
 
 async def inspect(db: Session, source: SourceSection) -> ServerInfo:

@@ -26,7 +26,6 @@ from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import Ready, ServerInfo, connect_blocking, explain
 from ha_canal.mysql.line import Line
-from ha_canal.mysql.line import Line
 
 _COM_BINLOG_DUMP = 0x12
 _COM_BINLOG_DUMP_GTID = 0x1E

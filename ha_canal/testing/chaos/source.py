@@ -59,6 +59,12 @@ class Source:
             link.turn_to(new.host, new.port)
             await link.cut()
 
+    async def crashed_server_returns(self, server: DatabaseServer) -> None:
+        """Start a server again in the role that it has; a replica goes on where it was."""
+        await server.start()
+        if server is self.replica:
+            await server.execute(_words(server).follow[-1])
+
     async def rejoin(self) -> None:
         """Start the server that was replaced, as the replica of the new primary."""
         await self.replica.start()

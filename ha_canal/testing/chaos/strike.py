@@ -212,7 +212,7 @@ async def _crash(striker: Striker, fault: Fault, chance: random.Random) -> Async
         try:
             yield struck
         finally:
-            await server.start()
+            await striker.stage.source.crashed_server_returns(server)
 
 
 @contextlib.asynccontextmanager

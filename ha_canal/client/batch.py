@@ -43,10 +43,14 @@ class Batch:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """The changes, in commit order; decoded at the first use. Raises DecodeError."""
+        """The changes, in commit order; decoded at the first use, and again behind the ack. Raises DecodeError."""
         if self._changes is None:
             self._changes = self._delivery.changes()
         return self._changes
+
+    def forget_changes(self) -> None:
+        """Keep the bytes alone: the batch may wait a while for the answer to its ack."""
+        self._changes = None
 
     @property
     def entries(self) -> Sequence[bytes]:

@@ -6,7 +6,7 @@ serves where the extension is missing, and reads for it what is not as our nodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -70,8 +70,44 @@ class Row(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def values(self) -> ValuesView[Value]:
+        return _RowValues(self)
+
+    def items(self) -> ItemsView[str, Value]:
+        return _RowItems(self)
+
+    def in_order(self) -> tuple[Value, ...]:
+        """Return the values in the order of the columns."""
+        return self._values
+
     def __repr__(self) -> str:
         return f"Row({dict(zip(self._places, self._values, strict=True))!r})"
+
+
+class _RowValues(ValuesView[Value]):
+    """Goes through the values without looking each one up by its name."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self._row = row
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._row.in_order())
+
+
+class _RowItems(ItemsView[str, Value]):
+    """As `_RowValues`, with the names."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self._row = row
+
+    def __iter__(self) -> Iterator[tuple[str, Value]]:
+        return zip(self._row, self._row.in_order(), strict=True)
 
 
 class EventPosition(NamedTuple):

@@ -57,8 +57,10 @@ class Held:
             return None
         if batch_id != self._held[0].batch_id:
             raise NotOldestError(f"batch {batch_id} cannot be acknowledged before batch {self._held[0].batch_id}")
-        self.unanswered.append(self._held.popleft())
-        return self.unanswered[-1]
+        batch = self._held.popleft()
+        batch.forget_changes()
+        self.unanswered.append(batch)
+        return batch
 
     def answered(self, server_id: int) -> None:
         """Note that the acks up to the batch which its leader calls ``server_id`` are durable."""

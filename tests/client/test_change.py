@@ -78,3 +78,15 @@ def test_statements(kind: pb.EventType, name: str) -> None:
     assert (change.kind, change.sql, change.before, change.after) == (name, "do it", None, None)
     with pytest.raises(LookupError, match="its statement is in sql"):
         _ = change.row
+
+
+def test_a_row_is_a_mapping_in_the_order_of_its_columns() -> None:
+    row = Row({"id": 7, "name": None, "price": "1.50"})
+    assert list(row) == ["id", "name", "price"]
+    assert list(row.values()) == [7, None, "1.50"]
+    assert dict(row.items()) == dict(row) == {"id": 7, "name": None, "price": "1.50"}
+    assert (len(row.values()), len(row.items())) == (3, 3)
+    assert None in row.values()
+    assert ("name", None) in row.items()
+    assert ("name", 1) not in row.items()
+    assert row == {"id": 7, "name": None, "price": "1.50"}

@@ -1,7 +1,9 @@
 """The peer: mysql-replication in one process, iterating the rows of rows events.
 
-Set up in its favour: only rows events are asked for, its logging and its checksum test are off, and it may look no
-table up again (`freeze_schema`). It is not told of MariaDB: it would then leave the file and offset out of account.
+Set up as its own examples are: asked for rows events alone, all else as it comes. (`freeze_schema`, which forbids ALTER
+TABLE, together with `enable_logging=False` makes it up to three times as fast on one-row transactions, and no faster
+on bulk; nobody who follows tables that change can use it.) It tests no checksums. It is not told of MariaDB: it would
+then leave the file and offset out of account.
 Each event's rows are decoded by the library, and counted; nothing else is done. It ends with the last row; if it loses
 some, it waits for them until its time is over.
 """
@@ -26,8 +28,6 @@ def iterate_rows(task: Task) -> tuple[int, int, int]:
         log_pos=4,
         blocking=True,
         only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
-        freeze_schema=True,
-        enable_logging=False,
     )
     rows = events = ids = 0
     try:

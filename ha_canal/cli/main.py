@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,10 @@ def main(log_level: str) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+_GC_THRESHOLDS = (20_000, 20, 20)
+"""A node makes many objects and few cycles: Python's own 700 has it look for them all the time."""
+
+
 @main.command()
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path))
 def serve(path: Path) -> None:
@@ -66,6 +71,9 @@ def serve(path: Path) -> None:
 
     async def serve_until_cancelled() -> None:
         async with node(config) as running:
+            gc.collect()
+            gc.freeze()  # what imports made stays: no collection has to look through it
+            gc.set_threshold(*_GC_THRESHOLDS)
             logging.getLogger("ha_canal").info("node %s is up; Ctrl-C stops it", running.address)
             await asyncio.Event().wait()
 
@@ -135,13 +143,14 @@ def drain(name: str, off: bool, nodes: tuple[str, ...]) -> None:
 @main.command("switch-source")
 @click.argument("instance")
 @click.option("--to", required=True, metavar="HOST:PORT", help="the source, or a standby of its configuration")
+@click.option("--accept-lost", is_flag=True, help="also if it lacks what was delivered: that is lost for good")
 @click.option("--node", "nodes", multiple=True, default=["127.0.0.1:11111"], show_default=True, help="any node")
-def switch_source(instance: str, to: str, nodes: tuple[str, ...]) -> None:
+def switch_source(instance: str, to: str, accept_lost: bool, nodes: tuple[str, ...]) -> None:
     """Read INSTANCE from another of its servers, if that has what clients still need."""
     from ha_canal.cli.switch import order_switch
 
     with _plain_errors():
-        order_switch(nodes, instance, to)
+        order_switch(nodes, instance, to, accept_lost=accept_lost)
 
 
 @main.command("check-config")

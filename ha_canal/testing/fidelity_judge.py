@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.binlog.rows import ABSENT, Image, Value, decode_rows
-from ha_canal.client.change import Change, changes_of
+from ha_canal.client.change import Change
+from ha_canal.client.delivery import delivery
 from ha_canal.errors import CanalError
 from ha_canal.model.change import ChangeKind, Item, Rows
+from ha_canal.protos.canal_pb2 import Messages
 from ha_canal.testing.fidelity_case import Difference
 from ha_canal.testing.fidelity_expect import BYTES, Expected, Recorder, RowTexts, Shown, shortest_float32
 
@@ -62,7 +64,7 @@ class TableJudge:
         try:
             pairs = list(decode_rows(rows))
             if self._rng.random() < self._share:
-                changes = list(changes_of([encode_entry(rows, epoch=1) or b""]))
+                changes = list(_as_clients_read(rows))
                 self.entries += 1
         except CanalError as error:
             self._report("cannot be decoded", got=str(error))
@@ -298,3 +300,9 @@ def _texts_of(value: Any, column: Shown) -> Iterator[str]:
             yield f"{value:04}"
         case _:
             yield str(value)
+
+
+def _as_clients_read(rows: Rows) -> tuple[Change, ...]:
+    """Encode and decode the rows as nodes and clients do: by the compiled twins, where there are any."""
+    entry = encode_entry(rows, epoch=1)
+    return delivery(Messages(messages=[entry] if entry is not None else []).SerializeToString()).changes()

@@ -17,10 +17,11 @@ _POLL_S = 0.05
 _READS = ("running", "waiting")
 
 
-def order_switch(nodes: Sequence[str], instance: str, to: str) -> None:
+def order_switch(nodes: Sequence[str], instance: str, to: str, *, accept_lost: bool = False) -> None:
     """Switch ``instance`` to the source ``to`` (host:port), and return when it is read. Raises our errors."""
+    request = canal_pb2.SwitchSourceRequest(instance=instance, to=to, accept_lost=accept_lost)
     with leader(nodes, instance) as stub:
-        reply = ask(stub.SwitchSource, canal_pb2.SwitchSourceRequest(instance=instance, to=to))
+        reply = ask(stub.SwitchSource, request)
     began_s = time.monotonic()
     shown = _shown(nodes, instance)
     while not (shown.source == reply.to and shown.state in _READS):

@@ -185,13 +185,17 @@ class Instance:
                 await self._has_readers.wait()
                 self._health.is_well()
                 await reader.read_until_it_breaks()
+            except StaleEpochError:
+                # Whoever holds the lease is told of its end, too, and ends this: nothing is wrong with the source.
+                await asyncio.sleep(self._stopped_retry_s)
+                raise
             except CanalError as error:
                 if self._reader is not None and self._reader.progress.transactions > before:
                     delays, self._health.trouble = iter(_RETRY), ""
                 self._health.note(error, may_heal=self.sources.may_heal)
                 self.sources.broke(error)
                 await asyncio.sleep(next(delays) if error.retriable else self._stopped_retry_s)
-                if isinstance(error, StreamError | StaleEpochError):
+                if isinstance(error, StreamError):
                     raise
                 if isinstance(error, SourceChangedError) or self._passes_over(error):
                     self._outdated.set()

@@ -37,7 +37,7 @@ from ha_canal.source.search import BinlogSearch
 
 log = logging.getLogger(__name__)
 
-_FIRST = ""
+FIRST = ""
 """In the place of a client id: the stored first start, which stands for whoever comes first."""
 
 
@@ -122,7 +122,7 @@ async def _start(
         return await _go_on(config, binlog, clients, records)
     if checkpoint := await records.first_start():
         try:
-            start, _ = await _go_on(config, binlog, {_FIRST: Known(checkpoint, "")}, records)
+            start, _ = await _go_on(config, binlog, {FIRST: Known(checkpoint, "")}, records)
         except PositionPurgedError as error:
             log.warning("instance %s has no client, and its stored start is gone: %s", config.name, error)
         else:
@@ -154,7 +154,7 @@ async def _go_on(
     """Find every client's place on this server, and make durable what of it is new."""
     chosen = _choose(config, binlog, [known.cursor for known in clients.values()])
     if isinstance(chosen, Start):
-        moved = _moved(clients, chosen)
+        moved = moved_by(chosen, clients)
         notices = [notice_now("gap", chosen.gap)] if chosen.gap else []
         why = chosen.why
     else:
@@ -179,7 +179,7 @@ def _choose(config: InstanceSection, binlog: Binlog, cursors: Sequence[Position]
     )
 
 
-def _moved(clients: Mapping[str, Known], start: Start) -> dict[str, Known]:
+def moved_by(start: Start, clients: Mapping[str, Known]) -> dict[str, Known]:
     """Return the clients whose cursor is another one now: what they remember ends before the gap."""
     return {
         client_id: Known(cursor, known.pattern)
@@ -194,11 +194,15 @@ def _notices(crossing: Crossing) -> list[Notice]:
 
 
 async def _store(records: Records, moved: Mapping[str, Known], notices: Sequence[Notice]) -> None:
+    await records.commit(cursors_to_store(records, moved), notices=notices)
+
+
+def cursors_to_store(records: Records, moved: Mapping[str, Known]) -> dict[str, bytes]:
+    """Return what to write, by its path. The client ``FIRST`` stands for the stored first start."""
     paths = records.paths
-    values = {
-        paths.parse if client_id == _FIRST else paths.client(client_id).cursor: records.encode(
+    return {
+        paths.parse if client_id == FIRST else paths.client(client_id).cursor: records.encode(
             known.cursor, known.remembered
         )
         for client_id, known in moved.items()
     }
-    await records.commit(values, notices=notices)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ha_canal.config import InstanceSection
 from ha_canal.errors import CanalError, SourceRefusedError
 from ha_canal.instance.crossing import cross
-from ha_canal.instance.opening import look, rules_of
+from ha_canal.instance.opening import look, moved_by, rules_of
 from ha_canal.instance.records import Known
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.mysql.connection import ServerInfo, Session, session
@@ -32,13 +32,15 @@ class Need:
     """What must be there. ``clients`` are all, or the stored first start in their place, or none.
 
     ``server_uuid`` and ``server_id`` are those of the server that is read now, empty and 0 where that is not known.
-    ``exact``: that server lives, so a replica is waited for until it has applied what was delivered.
+    ``exact``: that server lives, so a replica is waited for until it has applied what was delivered. ``accept_lost``:
+    what was delivered and is not there is taken for lost.
     """
 
     clients: Mapping[str, Known] = field(default_factory=dict)
     server_uuid: str = ""
     server_id: int = 0
     exact: bool = False
+    accept_lost: bool = False
 
     @property
     def cursors(self) -> list[Position]:
@@ -51,21 +53,32 @@ class Need:
         return not self.server_uuid and info.server_id == self.server_id
 
 
-async def probe(config: InstanceSection, need: Need, threads: Executor) -> Finding:
-    """Return whether ``config.source`` can be read next, and why (not)."""
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """``finding`` says whether it can be read, and why (not).
+
+    Where a loss is accepted, ``gap`` says what was lost, and ``moved`` are the clients whose cursors change for it.
+    """
+
+    finding: Finding
+    moved: Mapping[str, Known] = field(default_factory=dict)
+    gap: str = ""
+
+
+async def probe(config: InstanceSection, need: Need, threads: Executor) -> Probed:
+    """Look at ``config.source``."""
     address = config.source.address
     try:
         async with asyncio.timeout(_PROBE_LIMIT_S):
             async with session(config.source, limit_s=_ANSWER_LIMIT_S, threads=threads) as db:
-                why = await _look_at(db, config, need)
+                return await _look_at(db, config, need)
     except TimeoutError:
-        return Finding(address, fit=False, why=f"was not looked through within {_PROBE_LIMIT_S:g} s")
+        return Probed(Finding(address, fit=False, why=f"was not looked through within {_PROBE_LIMIT_S:g} s"))
     except CanalError as error:
-        return Finding(address, fit=False, why=str(error))
-    return Finding(address, fit=True, why=why)
+        return Probed(Finding(address, fit=False, why=str(error)))
 
 
-async def _look_at(db: Session, config: InstanceSection, need: Need) -> str:
+async def _look_at(db: Session, config: InstanceSection, need: Need) -> Probed:
     """Return why reading can go on there. Raises our errors where it cannot."""
     binlog = await look(db, config)
     info = binlog.info
@@ -84,20 +97,21 @@ async def _look_at(db: Session, config: InstanceSection, need: Need) -> str:
         info,
         oldest=binlog.oldest,
         end=binlog.end,
-        rules=rules_of(config),
+        rules=replace(rules_of(config), accept_lost=need.accept_lost),
         binlog_state=binlog.state,
     )
     if isinstance(start, Start):
-        if start.gap:
+        if start.gap and not need.accept_lost:
             raise SourceRefusedError(start.gap)
-        return start.why
+        moved = moved_by(start, need.clients) if start.gap else {}
+        return Probed(Finding(info.address, fit=True, why=start.why), moved, start.gap)
     if not start.is_fallback:
-        return start.why
+        return Probed(Finding(info.address, fit=True, why=start.why))
     await _check_applied(db, info, need)
     crossing = await cross(config, binlog, start, need.clients)
     if crossing.gaps:
         raise SourceRefusedError("; ".join(crossing.gaps.values()))
-    return f"{start.why}; {crossing.what}"
+    return Probed(Finding(info.address, fit=True, why=f"{start.why}; {crossing.what}"))
 
 
 async def _logs_what_it_replicates(db: Session) -> bool:

@@ -21,7 +21,8 @@ from ha_canal.config import InstanceSection, SourceSection
 from ha_canal.errors import CanalError, NotLeaderError, SourceLostError, SourceRefusedError, UsageError
 from ha_canal.instance.choice import Choice, find_source
 from ha_canal.instance.notices import notice_now
-from ha_canal.instance.probe import Need, probe
+from ha_canal.instance.opening import FIRST, cursors_to_store
+from ha_canal.instance.probe import Need, Probed, probe
 from ha_canal.instance.records import Known, Records
 from ha_canal.mysql.connection import Session, session
 from ha_canal.protos import canal_pb2 as pb
@@ -202,17 +203,18 @@ class Sources:
         except CanalError as error:
             findings = [Finding(source.address, fit=False, why=str(error)) for source in self._others]
         else:
-            findings = await asyncio.gather(*(self._probe(source, need) for source in self._others))
+            probed = await asyncio.gather(*(self._probe(source, need) for source in self._others))
+            findings = [one.finding for one in probed]
         self._take(failover.Looked(tuple(findings)))
 
-    async def _need(self, *, exact: bool = False) -> Need:
+    async def _need(self, *, exact: bool = False, accept_lost: bool = False) -> Need:
         records, _ = self._running
         clients = await records.clients()
         if not clients and (first := await records.first_start()) is not None:
-            clients = {"": Known(first, "")}
-        return Need(clients, self._choice.server_uuid, self._choice.server_id, exact)
+            clients = {FIRST: Known(first, "")}
+        return Need(clients, self._choice.server_uuid, self._choice.server_id, exact, accept_lost)
 
-    async def _probe(self, source: SourceSection, need: Need) -> Finding:
+    async def _probe(self, source: SourceSection, need: Need) -> Probed:
         return await probe(self._reading_from(source), need, self._running[1])
 
     # the switch
@@ -233,48 +235,53 @@ class Sources:
             raise UsageError(f"{request.to[:200]!r} is no source of {self._section.name!r}; it has: {known}")
         if to.address == self._choice.address:
             raise UsageError(f"instance {self._section.name!r} is read from {to.address} already")
-        await self._check_fit(to)
+        accept_lost = request.accept_lost
+        await self._check_fit(to, accept_lost=accept_lost)
         reply = pb.SwitchSourceReply(before=self._choice.address, to=to.address)
         choice = Choice(to.address, why="an operator ordered it")
-        switching = asyncio.create_task(self._switch(choice, exact=True, within_s=_FROZEN_S))
+        order = self._switch(choice, exact=not accept_lost, accept_lost=accept_lost, within_s=_FROZEN_S)
+        switching = asyncio.create_task(order)
         self._tasks.add(switching)
         switching.add_done_callback(self._tasks.discard)
         reply.detail = await asyncio.shield(switching)  # who asked may go away, and the switch is made all the same
         return reply
 
-    async def _switch(self, choice: Choice, *, exact: bool, within_s: float) -> str:
+    async def _switch(self, choice: Choice, *, exact: bool, within_s: float, accept_lost: bool = False) -> str:
         """Store the choice if the source has what every cursor needs, and end the term; returns where it goes on."""
         records, _ = self._running
         to = next(source for source in self._all if source.address == choice.address)
         async with records.frozen():
-            finding = await self._until_fit(to, await self._need(exact=exact), within_s)
-            if not finding.fit:
-                raise SourceRefusedError(f"{to.address} cannot be read now: {finding.why}")
+            need = await self._need(exact=exact, accept_lost=accept_lost)
+            probed = await self._until_fit(to, need, within_s)
+            if not probed.finding.fit:
+                raise SourceRefusedError(f"{to.address} cannot be read now: {probed.finding.why}")
             before = self._choice.address
             choice = replace(choice, since_ms=int(time.time() * 1000), before=before)
             text = f"{to.address} is read instead of {before}: {choice.why}"
-            await records.close_with({records.paths.source: choice.to_json()}, [notice_now("switched", text)])
-        log.warning("instance %s: %s; %s", self._section.name, text, finding.why)
+            notices = [notice_now("switched", text), *([notice_now("gap", probed.gap)] if probed.gap else [])]
+            values = cursors_to_store(records, probed.moved) | {records.paths.source: choice.to_json()}
+            await records.close_with(values, notices)
+        log.warning("instance %s: %s; %s", self._section.name, text, probed.finding.why)
         if not self._over.done():
             self._over.set_result(None)
-        return finding.why
+        return probed.finding.why
 
-    async def _check_fit(self, to: SourceSection) -> None:
+    async def _check_fit(self, to: SourceSection, *, accept_lost: bool) -> None:
         """Raise UsageError unless the source can be read, and gets what was delivered up to now within a while."""
-        need = await self._need(exact=True)
-        finding = await self._probe(to, replace(need, clients={}))
-        if finding.fit:
-            finding = await self._until_fit(to, need, _CATCHES_UP_WITHIN_S)
-        if not finding.fit:
-            raise UsageError(f"{to.address} cannot be read now: {finding.why}")
+        need = await self._need(exact=not accept_lost, accept_lost=accept_lost)
+        probed = await self._probe(to, replace(need, clients={}))
+        if probed.finding.fit:
+            probed = await self._until_fit(to, need, _CATCHES_UP_WITHIN_S)
+        if not probed.finding.fit:
+            raise UsageError(f"{to.address} cannot be read now: {probed.finding.why}")
 
-    async def _until_fit(self, to: SourceSection, need: Need, within_s: float) -> Finding:
-        """Return the finding as soon as the source can be read, or the last one: a replica may be catching up."""
+    async def _until_fit(self, to: SourceSection, need: Need, within_s: float) -> Probed:
+        """Return the look as soon as the source can be read, or the last one: a replica may be catching up."""
         deadline_s = _now_s() + within_s
         while True:
-            finding = await self._probe(to, need)
-            if finding.fit or _now_s() >= deadline_s:
-                return finding
+            probed = await self._probe(to, need)
+            if probed.finding.fit or _now_s() >= deadline_s:
+                return probed
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     # status

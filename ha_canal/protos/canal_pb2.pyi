@@ -398,12 +398,14 @@ class PositionsReply(_message.Message):
     def __init__(self, clients: _Optional[_Iterable[_Union[PositionsReply.Client, _Mapping]]] = ..., first_start: _Optional[_Union[Place, _Mapping]] = ..., oldest: _Optional[_Union[Place, _Mapping]] = ..., end: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
 
 class SwitchSourceRequest(_message.Message):
-    __slots__ = ("instance", "to")
+    __slots__ = ("instance", "to", "accept_lost")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_LOST_FIELD_NUMBER: _ClassVar[int]
     instance: str
     to: str
-    def __init__(self, instance: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+    accept_lost: bool
+    def __init__(self, instance: _Optional[str] = ..., to: _Optional[str] = ..., accept_lost: bool = ...) -> None: ...
 
 class SwitchSourceReply(_message.Message):
     __slots__ = ("before", "to", "detail")

@@ -25,6 +25,7 @@ _Gtids = MysqlGtidSet | MariadbGtidPosition
 class StartRules:
     """What the configuration says. ``at`` (a file and offset, or GTIDs alone) and ``at_time_ms`` go before ``start``.
 
+    ``accept_lost``: transactions that were delivered, and that the server lacks, count as never done.
     ``fallback_interval_s`` is how far before a cursor's time to begin on another server that has no GTIDs.
     """
 
@@ -33,6 +34,7 @@ class StartRules:
     at_time_ms: int = 0
     on_purged: Literal["stop", "earliest", "latest"] = "stop"
     fallback_interval_s: float = 60.0
+    accept_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Start:
     """A chosen start. ``why`` is one sentence for people.
 
     ``cursors`` are the stored ones in their order, as places of this server; one that stays what it was is the very
-    same. ``gap`` says, where the configured policy passes over purged binlog, what is missed; else it is empty.
+    same. ``gap`` says what is missed where purged binlog is passed over, or a loss is accepted; else it is empty.
     """
 
     position: Position
@@ -153,12 +155,25 @@ class _Binlog:
             missing = purged.missing_mysql(done, MysqlGtidSet.parse(self.oldest.gtid_set))
             extra = purged.shown_mysql(done.difference(MysqlGtidSet.parse(self.end.gtid_set)))
         place = self._over_the_gap(cursor, missing) if missing else (cursor, "")
-        if extra:
+        return self._without_lost(*place, extra) if extra else place
+
+    def _without_lost(self, cursor: Position, gap: str, extra: str) -> tuple[Position, str]:
+        """Return the cursor without what the server lacks, and what that is."""
+        what = f"{self.info.address} lacks transactions that were delivered already: {extra}"
+        done, executed = parse_gtid_set(cursor.gtid_set), parse_gtid_set(self.end.gtid_set)
+        kept: _Gtids | None = None
+        if isinstance(done, MysqlGtidSet) and isinstance(executed, MysqlGtidSet):
+            kept = done.intersection(executed)
+        elif isinstance(done, MariadbGtidPosition) and isinstance(executed, MariadbGtidPosition):
+            kept = purged.kept_mariadb(done, executed, self.state)
+        if not kept or not self.rules.accept_lost:
             raise SourceRefusedError(
-                f"{self.info.address} lacks transactions that were delivered already: {extra}. It is another server, "
-                "or it was restored from a backup: point the instance at a server that has them"
+                f"{what}. It is behind, or another server, or it was restored from a backup: point the instance at a "
+                "server that has them. If they are lost for good: ha-canal switch-source --accept-lost"
             )
-        return place
+        accepted = f"{what}; that is accepted, and what was done is {kept}"
+        accepted = f"{what}; that is accepted, and what counts as done is {kept}"
+        return replace(cursor, gtid_set=str(kept), ordinal=0), "; ".join(filter(None, (gap, accepted)))
 
     def by_offset(self, cursor: Position) -> tuple[Position, str]:
         """The same for a cursor of this very server."""
@@ -214,7 +229,7 @@ def _together(places: Sequence[tuple[Position, str]], wanted: Position, binlog: 
     by_gtid = binlog.info.gtids and all(cursor.gtid_set for cursor in cursors)
     position = earliest_of(cursors) if gap else wanted
     if gap:
-        return Start(position, gap, cursors, gap)
+        return Start(position, f"{gap}; from {position}", cursors, gap)
     if by_gtid:
         return Start(
             position, f"stored cursors: from the GTIDs that all clients have done, {position.gtid_set}", cursors

@@ -49,6 +49,31 @@ def extra_mariadb(done: MariadbGtidPosition, executed: MariadbGtidPosition, binl
     return "; ".join(parts)
 
 
+def kept_mariadb(
+    done: MariadbGtidPosition, executed: MariadbGtidPosition, binlog_state: str
+) -> MariadbGtidPosition | None:
+    """Return the last of ``done`` that the server has, domain by domain; None where there is no such place.
+
+    Where histories have parted, that is the last transaction that it has of the server which wrote the one we had.
+    """
+    theirs, last_of = executed.by_domain(), _last_of_servers(binlog_state)
+    kept = MariadbGtidPosition()
+    for domain, gtid in done.by_domain().items():
+        server = gtid.rpartition("-")[0]
+        has = last_of.get(server, 0)
+        if domain not in theirs:
+            return None
+        if _sequence(theirs[domain]) >= _sequence(gtid) and (not last_of or has >= _sequence(gtid)):
+            kept.add(gtid)
+        elif has:
+            kept.add(f"{server}-{has}")
+        elif _sequence(theirs[domain]) < _sequence(gtid):
+            kept.add(theirs[domain])
+        else:
+            return None
+    return kept
+
+
 def _last_of_servers(binlog_state: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for gtid in filter(None, binlog_state.split(",")):

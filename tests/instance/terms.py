@@ -20,6 +20,7 @@ from ha_canal.config import InstanceSection
 from ha_canal.cursor import cursor_from_json
 from ha_canal.errors import CoordinatorLostError
 from ha_canal.instance import Instance
+from ha_canal.instance.choice import stored_choice
 from ha_canal.instance.feed import Feed
 from ha_canal.model.change import Rows, Statement
 from ha_canal.model.position import Position
@@ -147,8 +148,16 @@ async def term(
         async with campaign(coordinator, PATHS, address="node:1", node="node") as contest, contest.lease() as lease:
             link = Link(coordinator, lease)
             board = ClientLockBoard(coordinator, PATHS, lease)
+            choice = await stored_choice(coordinator, PATHS, section)
             instance = Instance(
-                section, link, link, PATHS, root="/otter/canal", board=board, stopped_retry_s=stopped_retry_s
+                section,
+                link,
+                link,
+                PATHS,
+                root="/otter/canal",
+                board=board,
+                choice=choice,
+                stopped_retry_s=stopped_retry_s,
             )
             running = asyncio.create_task(instance.run(), name="term")
             try:

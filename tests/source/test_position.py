@@ -52,6 +52,7 @@ class Case:
 PURGED, REFUSED = PositionPurgedError, SourceRefusedError
 
 
+LOST = StartRules(accept_lost=True)
 EARLIEST, SKIP, JUMP = StartRules(start="earliest"), StartRules(on_purged="earliest"), StartRules(on_purged="latest")
 
 
@@ -113,7 +114,7 @@ CASES = {
         [at(3, 70, f"{A}:1-20")], (PURGED, f"{B}:1-2"), oldest=at(2, 4, f"{A}:1-10,{B}:1-2")
     ),
     "the server lacks what was delivered": Case(
-        [at(5, 990, f"{A}:1-52")], (REFUSED, f"delivered already: {A}:51-52 (2 transactions). It is another server")
+        [at(5, 990, f"{A}:1-52")], (REFUSED, f"delivered already: {A}:51-52 (2 transactions). It is behind, or another")
     ),
     "the server was reset": Case([at(5, 990, f"{A}:1-52")], (REFUSED, f"{A}:1-52"), oldest=at(1, 4), end=at(1, 158)),
     "tags count": Case([at(3, 70, f"{A}:1-20:blue:1")], (PURGED, f"{A}:blue:2"), oldest=at(2, 4, f"{A}:1-9:blue:1-2")),
@@ -254,6 +255,27 @@ CASES = {
     ),
     "purged on another MariaDB, earliest": of_mariadb(
         [maria(9, 70, "0-1-9,7-2-1", server_id=2)], maria(2, 4, "0-1-10,7-2-1"), SKIP, gap="0-1-9 to 0-1-10"
+    ),
+    "what was delivered is lost, and that is accepted": Case(
+        [at(5, 990, f"{A}:1-52,{B}:7", ordinal=3), at(4, 9, f"{A}:1-30")],
+        at(4, 9, f"{A}:1-30"),
+        rules=LOST,
+        gap=f"lacks transactions that were delivered already: {A}:51-52,{B}:7 (3 transactions); that is accepted",
+        cursors=(at(5, 990, f"{A}:1-50"), at(4, 9, f"{A}:1-30")),
+    ),
+    "a loss is accepted, and there is none": Case([at(5, 9, f"{A}:1-40")], at(5, 9, f"{A}:1-40"), rules=LOST),
+    "a loss is accepted, and all is lost": Case(
+        [at(5, 9, f"{B}:1-40")], (REFUSED, f"{B}:1-40"), oldest=at(1, 4), rules=LOST
+    ),
+    "MariaDB: the last transactions are lost, and that is accepted": of_mariadb(
+        [maria(9, 70, "0-1-53,7-2-3", server_id=2)], maria(9, 70, "0-1-50,7-2-3", server_id=2), LOST, gap="0-1-53"
+    ),
+    "MariaDB: histories have parted, and that is accepted": replace(
+        of_mariadb([maria(9, 70, "0-3-20", server_id=2)], maria(9, 70, "0-3-18", server_id=2), LOST, gap="have parted"),
+        state="0-3-18,0-1-50,7-2-3",
+    ),
+    "MariaDB: histories never met, and that is accepted": replace(
+        of_mariadb([maria(9, 70, "0-3-20", server_id=2)], (REFUSED, "have parted"), LOST), state="0-1-50,7-2-3"
     ),
     "a policy for purged binlog does not help a server that was reset": without(
         [at(5, 901)], (REFUSED, "its binlog was reset"), SKIP

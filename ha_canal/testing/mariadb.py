@@ -7,18 +7,16 @@ a server starts without a binlog event: its first GTID is the first one a test w
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ha_canal.testing.cache import cached_folder, copy_folder
+from ha_canal.testing.data_folder import as_root, data_template, fill_data, server_on_copy
 from ha_canal.testing.database import CANAL_PASSWORD, CANAL_USER, DatabaseServer
-from ha_canal.testing.process import ServerFailedError, free_port
+from ha_canal.testing.process import ServerFailedError
 
 # Bootstrap mode has no grant tables loaded; CREATE USER works after FLUSH PRIVILEGES. @auth_root_socket NULL gives root
 # accounts without a password for localhost and 127.0.0.1. The test database's script, which would make anonymous
@@ -79,35 +77,11 @@ async def mariadb_server(
     """
     mariadbd = _program()
     template = await asyncio.to_thread(_installed_data, mariadbd)
-    with tempfile.TemporaryDirectory(prefix="canal-mariadb-") as scratch:
-        run = Path(scratch)
-        data = (directory or run) / "data"
-        if not data.exists():
-            await asyncio.to_thread(copy_folder, template / "data", data)
-        (run / "tmp").mkdir()
-        port = free_port()
-        own = (
-            f"--port={port}",
-            f"--server-id={server_id}",
-            f"--datadir={data}",
-            f"--tmpdir={run / 'tmp'}",
-            f"--socket={run / 's.sock'}",
-            f"--pid-file={run / 'pid'}",
-        )
-        server = DatabaseServer(
-            "mariadb",
-            lambda extra: (mariadbd, "--no-defaults", *_as_root(), *_USUAL, *own, *extra),
-            port=port,
-            server_id=server_id,
-            directory=data,
-            options=options,
-            log=run / "err.log",
-        )
-        try:
-            await server.start()
-            yield server
-        finally:
-            server.kill()
+    command = (mariadbd, "--no-defaults", *as_root(), *_USUAL)
+    async with server_on_copy(
+        "mariadb", command, template, server_id=server_id, options=options, directory=directory
+    ) as server:
+        yield server
 
 
 def _program() -> str:
@@ -118,14 +92,10 @@ def _program() -> str:
     return found
 
 
-def _as_root() -> tuple[str, ...]:
-    return ("--user=root",) if os.geteuid() == 0 else ()
-
-
 def _installed_data(mariadbd: str) -> Path:
     version = subprocess.run([mariadbd, "--no-defaults", "--version"], capture_output=True, text=True, check=True)
-    recipe = hashlib.sha256("\n".join((version.stdout, _BEFORE_TABLES, *_TABLES, _ACCOUNTS)).encode()).hexdigest()[:12]
-    return cached_folder(f"mariadb-data-{recipe}", lambda folder: _install(mariadbd, folder))
+    recipe = (version.stdout, _BEFORE_TABLES, *_TABLES, _ACCOUNTS)
+    return data_template("mariadb", recipe, lambda folder: _install(mariadbd, folder))
 
 
 def _install(mariadbd: str, folder: Path) -> None:
@@ -135,24 +105,16 @@ def _install(mariadbd: str, folder: Path) -> None:
         msg = f"MariaDB's {_TABLES[0]} is in none of {', '.join(_SHARES)}: is mariadb-server-core installed whole?"
         raise ServerFailedError(msg)
     tables = [(share / name).read_bytes() for name in _TABLES]
-    (folder / "data").mkdir()
-    done = subprocess.run(
-        [
-            mariadbd,
-            "--no-defaults",
-            "--bootstrap",
-            *_as_root(),
-            f"--datadir={folder}/data",
-            "--log-warnings=0",
-            "--enforce-storage-engine=",
-            "--max-allowed-packet=8M",
-            "--innodb-log-file-size=8M",
-        ],
-        input=b"\n".join((_BEFORE_TABLES.encode(), *tables, _ACCOUNTS.encode())),
-        capture_output=True,
-        check=False,
+    data = folder / "data"
+    data.mkdir()
+    argv = (
+        mariadbd,
+        "--no-defaults",
+        "--bootstrap",
+        *as_root(),
+        "--log-warnings=0",
+        "--enforce-storage-engine=",
+        "--max-allowed-packet=8M",
+        "--innodb-log-file-size=8M",
     )
-    if done.returncode != 0:
-        log = (done.stdout + done.stderr).decode(errors="replace")
-        msg = f"mariadbd --bootstrap ended with code {done.returncode}:\n{log[-4096:]}"
-        raise ServerFailedError(msg)
+    fill_data("mariadbd --bootstrap", argv, data, b"\n".join((_BEFORE_TABLES.encode(), *tables, _ACCOUNTS.encode())))

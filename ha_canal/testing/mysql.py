@@ -8,19 +8,15 @@ until the cache is deleted. `python -m ha_canal.testing.mysql` fills the cache a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ha_canal.testing.cache import cached_folder, copy_folder
+from ha_canal.testing.cache import cached_folder
+from ha_canal.testing.data_folder import as_root, data_template, fill_data, server_on_copy
 from ha_canal.testing.database import CANAL_PASSWORD, CANAL_USER, DatabaseServer
 from ha_canal.testing.debian import loader_command, unpack
-from ha_canal.testing.process import ServerFailedError, free_port
 
 _PACKAGE = "mysql-server-core"
 _SUITE = "sid"
@@ -69,37 +65,11 @@ async def mysql_server(
     """
     root = await asyncio.to_thread(_unpacked)
     template = await asyncio.to_thread(_initialised_data, root)
-    with tempfile.TemporaryDirectory(prefix="canal-mysql-") as scratch:
-        run = Path(scratch)
-        data = (directory or run) / "data"
-        if not data.exists():
-            await asyncio.to_thread(copy_folder, template / "data", data)
-        (run / "tmp").mkdir()
-        port = free_port()
-        usual = (
-            *_base(root),
-            *_USUAL,
-            f"--port={port}",
-            f"--server-id={server_id}",
-            f"--datadir={data}",
-            f"--tmpdir={run / 'tmp'}",
-            f"--socket={run / 's.sock'}",
-            f"--pid-file={run / 'pid'}",
-        )
-        server = DatabaseServer(
-            "mysql",
-            lambda extra: (*usual, *extra),
-            port=port,
-            server_id=server_id,
-            directory=data,
-            options=options,
-            log=run / "err.log",
-        )
-        try:
-            await server.start()
-            yield server
-        finally:
-            server.kill()
+    command = (*_base(root), *_USUAL)
+    async with server_on_copy(
+        "mysql", command, template, server_id=server_id, options=options, directory=directory
+    ) as server:
+        yield server
 
 
 def mysql_version() -> str:
@@ -124,7 +94,7 @@ def _base(root: Path) -> tuple[str, ...]:
     return (
         *loader_command(root, "usr/sbin/mysqld"),
         "--no-defaults",
-        *(("--user=root",) if os.geteuid() == 0 else ()),
+        *as_root(),
         f"--basedir={root / 'usr'}",
         f"--plugin-dir={root / 'usr/lib/mysql/plugin'}",
         *_ENGINE,
@@ -132,19 +102,14 @@ def _base(root: Path) -> tuple[str, ...]:
 
 
 def _initialised_data(root: Path) -> Path:
-    recipe = hashlib.sha256("\n".join((mysql_version(), _ACCOUNTS, *_ENGINE)).encode()).hexdigest()[:12]
-    return cached_folder(f"mysql-data-{recipe}", lambda folder: _initialise(root, folder))
+    return data_template("mysql", (mysql_version(), _ACCOUNTS, *_ENGINE), lambda folder: _initialise(root, folder))
 
 
 def _initialise(root: Path, folder: Path) -> None:
     accounts = folder / "accounts.sql"
     accounts.write_text(_ACCOUNTS, encoding="ascii")
-    argv = (*_base(root), "--initialize-insecure", f"--init-file={accounts}", f"--datadir={folder / 'data'}")
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        msg = f"mysqld --initialize-insecure ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-4096:]}"
-        raise ServerFailedError(msg)
-    (folder / "data" / "auto.cnf").unlink()  # each copy makes a server uuid of its own
+    argv = (*_base(root), "--initialize-insecure", f"--init-file={accounts}")
+    fill_data("mysqld --initialize-insecure", argv, folder / "data")
 
 
 if __name__ == "__main__":

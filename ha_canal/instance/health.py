@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ha_canal.errors import CanalError, SourceBusyError, SourceRefusedError
+from ha_canal.errors import CanalError, SourceBusyError, SourceRefusedError, StaleEpochError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,12 @@ class Health:
         self._set_failure(None)
 
     def note(self, error: CanalError, *, may_heal: bool = False) -> None:
-        """Learn of an error; it is logged when it is news. ``may_heal``: another source may do what this one cannot."""
+        """Learn of an error; it is logged when it is news. ``may_heal``: another source may do what this one cannot.
+
+        That the term is over is no trouble: whoever holds the lease says so, and ends the instance.
+        """
+        if isinstance(error, StaleEpochError):
+            return
         may_heal = error.retriable or (may_heal and isinstance(error, SourceRefusedError))
         if str(error) != self.trouble:
             self.trouble = str(error)

@@ -84,6 +84,8 @@ def _campaign(arguments: argparse.Namespace, schedule: Sequence[Fault], seed: in
     with contextlib.ExitStack() as stack:
         directory = arguments.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ha_canal_chaos_")))
         directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise SystemExit(f"{directory} is not empty: what is in it would be taken for this campaign's")
         scene = Scene(directory, arguments.source, arguments.session_timeout, use_gtids=not arguments.without_gtids)
         return asyncio.run(run(scene, schedule, seed=seed, pause_s=_PAUSE_S, say=_say))
 

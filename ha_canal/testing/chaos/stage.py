@@ -158,12 +158,13 @@ async def _member(
     to_sources = [await _proxy(stack, server.port) for server in source.servers]
     clock = SteppedClock(plan.directory / f"{name}.clock")
     hosts = ",".join(f"{link.host}:{link.port}" for link in to_zookeeper)
+    # All nodes call the two servers by the same addresses, and still reach them through links of their own.
+    asked = ways({server.port: link.port for server, link in zip(source.servers, to_sources, strict=True)})
     own = replace(
         plan,
         zookeeper=hosts,
-        source_port=to_sources[0].port,
-        standby_ports=[link.port for link in to_sources[1:]],
-        env=preloaded(clock.environment),
+        standby_ports=[server.port for server in source.servers[1:]],
+        env=preloaded(clock.environment, asked),
     )
     return Member(NodeProcess(own, name), clock, to_zookeeper, to_sources)
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ha_canal.errors import DecodeError, LinkError, StaleEpochError
+from ha_canal.errors import CanalError, DecodeError, LinkError, StaleEpochError
 from ha_canal.instance.health import Health
 
 
@@ -19,12 +19,15 @@ def test_the_end_of_a_term_is_no_trouble_of_the_source(caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-def test_what_trying_again_may_mend_is_a_warning_and_the_rest_stops(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "level", "stops"), [(LinkError("gone"), "WARNING", False), (DecodeError("no event"), "ERROR", True)]
+)
+def test_what_trying_again_may_mend_is_a_warning_and_the_rest_stops(
+    error: CanalError, level: str, stops: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     health = Health("shop")
     with caplog.at_level(logging.INFO):
-        health.note(LinkError("gone"))
-        health.note(LinkError("gone"))
-        assert health.failure is None
-        health.note(DecodeError("no event"))
-    assert isinstance(health.failure, DecodeError)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+        health.note(error)
+        health.note(error)
+    assert (health.failure is error) is stops
+    assert [record.levelname for record in caplog.records] == [level]

@@ -22,7 +22,7 @@ from ha_canal.testing.chaos.preload import SteppedClock, preloaded, ways
 from ha_canal.testing.chaos.report import effects, lags, record, summary, table, unexplained_repeats
 from ha_canal.testing.chaos.schedule import DANGERS, KINDS, Fault, draw, each_once
 from ha_canal.testing.chaos.watch import Claim, two_in_one_epoch
-from ha_canal.testing.chaos.zklog import Audit, Write, audit, parse_log
+from ha_canal.testing.chaos.zklog import Audit, Write, audit, committed, parse_log
 from ha_canal.testing.checker import Checker, Delivery, Repeat
 
 _SHOP = Layout().instance("shop")
@@ -135,6 +135,12 @@ def test_a_log_is_read_up_to_where_it_was_cut_and_a_snapshot_not_at_all() -> Non
     log = _log((7, 1, _set("/a", b"1")), (7, 2, _set("/b", b"2"))).rstrip(b"\0")
     assert [write.path for write in parse_log(log[:-3])] == ["/a"]
     assert list(parse_log(b"ZKSN" + log[4:])) == []
+
+
+def test_what_only_a_minority_logged_never_came_to_be() -> None:
+    one, two, three = (Write(zxid, 7, "/a", str(zxid).encode()) for zxid in (1, 2, 3))
+    assert committed([{1: [one], 2: [two], 3: [three]}, {1: [one]}, {3: [three]}]) == [one, three]
+    assert committed([{2: [two], 1: [one]}]) == [one, two]
 
 
 def _cursor(epoch: int) -> bytes:

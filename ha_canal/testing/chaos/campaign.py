@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,7 @@ class Campaign:
     def _outcome(self, writers: Sequence[Writer], truth: Sequence[Mark], not_healed: str, healed_s: float) -> Outcome:
         stage = self._stage
         answered = {(number, sequence): at_s for number, one in enumerate(writers, 1) for sequence, at_s in one.commits}
-        writes = read_log_files(server.directory for server in stage.ensemble.servers)
+        writes = read_log_files([server.directory for server in stage.ensemble.servers])
         ended_s = time.monotonic()
         return Outcome(
             began_s=self._began_s,
@@ -204,4 +205,9 @@ async def run(
 ) -> Outcome:
     """Run one campaign on a stage of its own."""
     async with set_stage(scene) as stage:
-        return await Campaign(stage, schedule, pause_s=pause_s, say=say).run(seed)
+        try:
+            return await Campaign(stage, schedule, pause_s=pause_s, say=say).run(seed)
+        finally:
+            for number, server in enumerate(stage.ensemble.servers, 1):  # what the verdict stands on
+                server.kill()
+                shutil.copytree(server.directory / "version-2", scene.directory / f"zookeeper-{number}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,15 +51,29 @@ class Audit:
         return not self.deposed and not self.raised_wrongly
 
 
-def read_log_files(folders: Iterable[Path]) -> list[Write]:
-    """Return all writes in the transaction logs of the members with these data folders, in the order of commits."""
+def read_log_files(folders: Sequence[Path]) -> list[Write]:
+    """Return all writes in the transaction logs of the members with these data folders, in the order of commits.
+
+    What is in the logs of a minority only was proposed, and never came to be: a member that was alone with it and then
+    took a snapshot of the others keeps it in an old file.
+    """
+    return committed([_writes_of(folder) for folder in folders])
+
+
+def _writes_of(folder: Path) -> dict[int, list[Write]]:
     found: dict[int, list[Write]] = {}
-    for folder in folders:
-        for file in folder.glob("version-2/log.*"):
-            of_file: dict[int, list[Write]] = {}
-            for write in parse_log(file.read_bytes()):
-                of_file.setdefault(write.zxid, []).append(write)
-            found.update(of_file)
+    for file in sorted(folder.glob("version-2/log.*")):
+        for write in parse_log(file.read_bytes()):
+            found.setdefault(write.zxid, []).append(write)
+    return found
+
+
+def committed(members: Sequence[Mapping[int, Sequence[Write]]]) -> list[Write]:
+    """Return what a majority of the members has, by zxid."""
+    count = Counter(zxid for member in members for zxid in member)
+    found: dict[int, Sequence[Write]] = {}
+    for member in members:
+        found.update((zxid, writes) for zxid, writes in member.items() if count[zxid] * 2 > len(members))
     return [write for zxid in sorted(found) for write in found[zxid]]
 
 

@@ -1,8 +1,9 @@
 """The JSON of one client's cursor, as Canal keeps it in ZooKeeper, so that its operators and tools can read it.
 
 The layout is Canal's LogPosition as fastjson writes it: keys in alphabetical order, ``postion`` misspelt, nulls left
-out. We add ``epoch`` and ``remembered`` beside it, and ``ordinal`` and ``serverUuid`` inside ``postion``; we remove and
-rename nothing. ``remembered`` is there where the source has no GTIDs: the fingerprints of the last transactions done.
+out. We add ``epoch`` and ``remembered`` beside it, and ``ordinal`` and ``serverUuid`` inside ``postion``, with
+``inside`` and ``insideBytes`` where a transaction with a GTID is done in part; we remove and rename nothing.
+``remembered`` is there where the source has no GTIDs: the fingerprints of the last transactions done.
 Canal's own cursors carry the start of the event that was acknowledged last; ours the boundary behind the last
 transaction, or, with an ordinal, the start of the transaction that is acknowledged in part.
 """
@@ -47,6 +48,8 @@ def cursor_to_json(
             "timestamp": position.timestamp_ms,
         },
     }
+    if position.ordinal and position.inside:
+        record["postion"] |= {"inside": position.inside, "insideBytes": position.inside_bytes}
     if remembered:
         packed = struct.pack(f"<{len(remembered.fingerprints)}I", *remembered.fingerprints)
         record["remembered"] = {"last": base64.b64encode(packed).decode(), "since": remembered.since_s}
@@ -103,6 +106,8 @@ def _position(members: dict[str, Any]) -> Position:
         timestamp_ms=_number(members, "timestamp"),
         gtid_set=gtid_set,
         ordinal=_number(members, "ordinal"),
+        inside=_text(members, "inside"),
+        inside_bytes=_number(members, "insideBytes"),
     )
 
 

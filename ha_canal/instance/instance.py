@@ -168,10 +168,8 @@ class Instance:
     async def _flush(self, client_id: str) -> None:
         # No pause between the look at the cursor and its place in the queue: an ack in between would be taken back.
         feed = self._feeds.get(client_id)
-        if feed is not None and feed.ring.in_flight == 0:
-            cursor = feed.ring.cursor
-            if cursor != self._written.get(client_id):
-                await self.acknowledged(client_id, cursor)
+        if feed is not None and feed.ring.in_flight == 0 and feed.ring.cursor != self._written.get(client_id):
+            await self.acknowledged(client_id, feed.ring.cursor)
 
     # the source
 
@@ -311,9 +309,7 @@ class Instance:
     def _open(self, client_id: str, start: Position, pattern: str, wanted: TableFilter) -> Feed:
         # A cursor without GTIDs can count them only from where the whole instance does, whatever it has done behind it.
         first = self._started_at
-        from_empty = (
-            self._gtids_from_empty and first is not None and (start.file, start.offset) == (first.file, first.offset)
-        )
+        from_empty = self._gtids_from_empty and first is not None and start.order == first.order
         self._subscriptions += 1
         ring = self._ring.subscribe(
             f"{client_id}#{self._subscriptions}", start=start, wants=wanted.wants, gtids_from_empty=from_empty

@@ -30,7 +30,10 @@ from ha_canal.mysql.connection import (
     start_of_binlog,
     visible_tables,
 )
+from ha_canal.sink.filter import TableFilter
+from ha_canal.sink.sink import Sink
 from ha_canal.source.binlog import Binlog
+from ha_canal.source.inside import is_inside_elsewhere, place_inside
 from ha_canal.source.places import checked_boundary, with_gtids
 from ha_canal.source.position import ByTime, Start, StartRules, choose_start, is_same_server, place_found
 from ha_canal.source.search import BinlogSearch
@@ -77,6 +80,7 @@ async def find_opening(config: InstanceSection, records: Records, ready: Ready |
     async with session(config.source, ready) as db:
         binlog = await look(db, config)
         start, clients = await _start(db, config, binlog, clients, records)
+        clients = {client_id: await _inside_here(config, binlog, known) for client_id, known in clients.items()}
         info, at = binlog.info, _place_here(start.position, binlog)
         from_empty = info.gtids and not at.gtid_set and not await has_gtids_before(db, info, at)
         visible = await visible_tables(db)
@@ -102,7 +106,16 @@ def _place_here(position: Position, binlog: Binlog) -> Position:
     if not position.gtid_set or is_same_server(position, binlog.info):
         return here
     place = binlog.end if position.gtid_set == binlog.end.gtid_set else binlog.oldest
-    return replace(here, file=place.file, offset=place.offset, ordinal=0)
+    return replace(here, file=place.file, offset=place.offset).at_start_of_next()
+
+
+async def _inside_here(config: InstanceSection, binlog: Binlog, known: Known) -> Known:
+    """Return a client with its cursor, which may be inside a transaction of another server, as a place of this one."""
+    if not is_inside_elsewhere(known.cursor, binlog):
+        return known
+    tables = TableFilter(config.filter, config.exclude)
+    cursor = await place_inside(config.source, binlog, known.cursor, tables=tables, screen=Sink(tables).pass_items)
+    return replace(known, cursor=cursor)
 
 
 async def look(db: Session, config: InstanceSection) -> Binlog:

@@ -20,6 +20,7 @@ from ha_canal.instance.records import Known
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.mysql.connection import ServerInfo, Session, session
 from ha_canal.source.failover import Finding
+from ha_canal.source.inside import has_it, is_inside_elsewhere
 from ha_canal.source.position import Start, choose_start, is_same_server
 
 _ANSWER_LIMIT_S = 5.0
@@ -100,6 +101,9 @@ async def _look_at(db: Session, config: InstanceSection, need: Need) -> Probed:
         rules=replace(rules_of(config), accept_lost=need.accept_lost),
         binlog_state=binlog.state,
     )
+    for cursor in need.cursors:
+        if not need.accept_lost and is_inside_elsewhere(cursor, binlog) and not has_it(cursor, binlog):
+            raise SourceRefusedError(f"it lacks {cursor.inside}, of which a part was delivered already")
     if isinstance(start, Start):
         if start.gap and not need.accept_lost:
             raise SourceRefusedError(start.gap)

@@ -19,7 +19,8 @@ class Position:
     the first event that is not done; ``timestamp_ms`` is the commit time of the last transaction done (0: unknown);
     ``gtid_set`` is the server's own text of all GTIDs done (``""``: no GTIDs), a MySQL GTID set or a MariaDB
     GTID position list. ``ordinal`` counts the entries (see `ha_canal.model.change`) of the next transaction that
-    are done already: 0 on a clean boundary.
+    are done already: 0 on a clean boundary. ``inside`` is the GTID of that transaction, and ``inside_bytes`` the size
+    of what is done of it, by which it is known on other servers; ``""``: not known.
     """
 
     file: str
@@ -29,6 +30,8 @@ class Position:
     timestamp_ms: int = 0
     gtid_set: str = ""
     ordinal: int = 0
+    inside: str = ""
+    inside_bytes: int = 0
 
     def __str__(self) -> str:
         inside = f"+{self.ordinal}" if self.ordinal else ""
@@ -42,7 +45,7 @@ class Position:
 
     def at_start_of_next(self) -> Position:
         """Return the clean boundary before the transaction that this position is inside of."""
-        return replace(self, ordinal=0)
+        return replace(self, ordinal=0, inside="", inside_bytes=0)
 
 
 def file_sequence(file: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
 from ha_canal.model.run import Packed, Run, RunPart
+from ha_canal.model.size import size_of
 from ha_canal.model.table import RowPlan
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Done, Start
@@ -80,6 +81,7 @@ class Walk:
     __slots__ = (
         "_begin",
         "_done",
+        "_done_bytes",
         "_next_ordinal",
         "_open",
         "_open_at",
@@ -100,6 +102,7 @@ class Walk:
         self._done = _NOTHING_DONE
         self._resumed = False
         self._next_ordinal = 0
+        self._done_bytes = 0  # of the transaction; negative: not known
         self._open: list[Item] = []  # the transaction of a run that is unpacked
         self._open_at = 0
         self.sequence = slot.last
@@ -107,6 +110,7 @@ class Walk:
         self.passed: list[Passed] = []
         if begin is not None:
             self._enter(begin, self.sequence)
+            self._done_bytes = -1
 
     def fork(self) -> Walk:
         twin = copy(self)
@@ -130,7 +134,7 @@ class Walk:
             if isinstance(item, Rows | Statement):
                 if self._passes(item):
                     return self._begin_first(item)
-                self._next_ordinal = item.ordinal + 1
+                self._leave_behind(item)
             elif isinstance(item, Begin):
                 self._enter(item, self._sequence(slot))
             elif isinstance(item, Commit):
@@ -151,7 +155,7 @@ class Walk:
         if isinstance(item, Commit):
             self._leave(item, slot)
         elif isinstance(item, Rows | Statement):
-            self._next_ordinal = item.ordinal + 1
+            self._leave_behind(item)
         self._step(slot)
 
     def take_part(self, most_entries: int, most_bytes: int) -> RunPart | None:
@@ -191,6 +195,8 @@ class Walk:
             server_uuid=transaction.server_uuid,
             server_id=self._start.server_id,
             ordinal=self._next_ordinal,
+            inside=transaction.gtid if self._done_bytes >= 0 else "",
+            inside_bytes=max(0, self._done_bytes),
         )
 
     def _ahead(self) -> Slot | None:
@@ -244,7 +250,13 @@ class Walk:
         self._begin = begin
         self._done = self._start.done_of(begin.transaction, sequence)
         self._next_ordinal = self._done.ordinal
+        self._done_bytes = 0
         self._resumed = self._done.ordinal > 0
+
+    def _leave_behind(self, item: Rows | Statement) -> None:
+        self._next_ordinal = item.ordinal + 1
+        if self._done_bytes >= 0:
+            self._done_bytes += size_of(item)
 
     def _passes(self, item: Rows | Statement) -> bool:
         if item.offset < self._done.offset or item.ordinal < self._done.ordinal:
@@ -272,5 +284,6 @@ class Walk:
         self._begin = None
         self._done = _NOTHING_DONE
         self._next_ordinal = 0
+        self._done_bytes = 0
         self._resumed = False
         self.inside = False

@@ -53,6 +53,12 @@ def test_the_layout_is_canals_with_additions() -> None:
     )
 
 
+def test_a_cursor_inside_a_transaction_says_which_and_how_much_of_it() -> None:
+    inside = Position("bin.000001", 4, gtid_set=f"{UUID}:1", ordinal=2, inside=f"{UUID}:2", inside_bytes=77)
+    assert b'"included":false,"inside":"' + UUID.encode() + b':2","insideBytes":77,"journalName"' in encoded(inside)
+    assert cursor_from_json(encoded(inside)) == inside
+
+
 @given(positions)
 def test_what_is_written_is_read(position: Position) -> None:
     assert cursor_from_json(encoded(position)) == position

@@ -119,6 +119,36 @@ def test_nobody_is_fit_and_then_the_loss_is_accepted(caplog: pytest.LogCaptureFi
     asyncio.run(check())
 
 
+_LARGE = "INSERT INTO goods SELECT seq + {first}, REPEAT('x', 90) FROM seq_1_to_{count}"
+_ROW_EVENTS = "--binlog-row-event-max-size={size}"
+
+
+@pytest.mark.parametrize(("size", "proved"), [(8192, True), (1024, False)])
+def test_a_transaction_that_was_acknowledged_in_part(size: int, proved: bool) -> None:
+    """Its rest comes from the other server where that cuts rows into the same events, and else all of it again."""
+
+    async def check() -> None:
+        ensemble = MemoryEnsemble()
+        async with pair(_ROW_EVENTS.format(size=size)) as (there, here):
+            await there.server.execute("FLUSH BINARY LOGS")
+            await there.execute("ALTER TABLE goods ADD note VARCHAR(100)")
+            section = with_standby(there, here.server)
+            async with term(ensemble, section) as office:
+                client = await office.client("a")
+                await there.execute(_LARGE.format(first=0, count=1000))
+                part = await client.read(150, max_items=3)
+                assert 150 <= len(part) < 1000
+                await there.execute(_LARGE.format(first=1000, count=10))
+                await order(office, here.server)
+                await eventually(office.running.done, what="the term is over")
+            async with term(ensemble, section) as office:
+                rest = await (await office.client("a")).read(1010)
+                first = len(part) + 1 if proved else 1
+                assert rest == list(range(first, 1011))
+
+    asyncio.run(check())
+
+
 def test_a_newcomer_right_after_a_switch_has_a_place_on_the_new_server() -> None:
     """Its first cursor is stored before anything was read there; files and offsets of the old server mean nothing."""
 

@@ -151,7 +151,7 @@ def test_cursors_are_of_the_server_that_is_read() -> None:
         assert inside is not None
         begun = stream.transactions[0][0].transaction
         assert inside.position == replace(
-            elsewhere, file=begun.file, offset=begun.start_offset, ordinal=1, server_id=READ
+            elsewhere, file=begun.file, offset=begun.start_offset, ordinal=1, server_id=READ, inside=begun.gtid
         )
         rest = await reader.get(timeout_s=0)
         assert rest is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_a_start_behind_which_something_was_freed_is_refused(gtids: str) -> None
             ring.subscribe("late", start=start, wants=everything)
         resumed = ring.subscribe("resumed", start=cursor, wants=everything)
         begin = await get(resumed, max_items=1)
-        assert (begin.items, begin.position) == (tuple(items[:1]), cursor)
+        assert (begin.items, begin.position) == (tuple(items[:1]), replace(cursor, inside=""))
         assert (await get(resumed)).items == tuple(items[3:])
         reader.ack((await get(reader)).batch_id)
         resumed.ack(1)

@@ -18,7 +18,8 @@ from ha_canal.binlog.chain import FIRST_OFFSET
 from ha_canal.binlog.event_reader import HEADER
 from ha_canal.binlog.events import CHECKSUM_BYTES, FLAG_ARTIFICIAL, HEADER_BYTES, EventType
 from ha_canal.binlog.file import BinlogFile, frame_payload
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Item
 from ha_canal.model.position import file_sequence

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ha_canal.binlog.chain import Chain
 from ha_canal.binlog.compression import INSIDE_PAYLOADS, TransactionPayload, inflate_block
@@ -29,13 +28,13 @@ from ha_canal.binlog.events import (
     type_name,
 )
 from ha_canal.binlog.gtid_events import parse_gtid, parse_gtid_tagged, parse_mariadb_gtid
+from ha_canal.binlog.layouts import Layouts, PlanNeeded
 from ha_canal.binlog.other_events import LENIENT_RULES, OTHER_RULES, logged_as_statement
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.query import parse_query
 from ha_canal.binlog.rows_events import NO_TABLE, ROWS_SHAPES, parse_rows_header
 from ha_canal.binlog.scan import scan_for
 from ha_canal.binlog.statement import StatementRole, classify
-from ha_canal.binlog.table_map import TableMap, parse_table_map
 from ha_canal.binlog.transactions import Transactions
 from ha_canal.binlog.xa import PreparedGroups, XaRows
 from ha_canal.binlog.xa_transactions import PreparedNeeded, XaTransactions
@@ -44,28 +43,11 @@ from ha_canal.model.change import Item, Rows
 from ha_canal.model.run import Run
 from ha_canal.model.table import RowPlan
 
-_MOST_PLANS = 20_000
-"""Layouts kept with their plan; a server with more tables than this asks again for some."""
 _SLICE_BYTES = 1024 * 1024
 """A call of `BinlogStream.next_items` ends with so many bytes of items: what is compressed may hold a thousand times as
 many as were fed."""
-
-
 _MOST_CUT_BYTES = 64 * 1024
 """A transaction of which more is here is read event by event."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanNeeded:
-    """A table whose layout is met for the first time, or for the first time since a DDL statement.
-
-    ``body_key`` is the TABLE_MAP's body without table id and flags: the same bytes for the same layout. ``ddl_seen``
-    counts the DDL statements up to here, all of which were handed out before.
-    """
-
-    table_map: TableMap
-    body_key: bytes
-    ddl_seen: int
 
 
 class BinlogStream:
@@ -97,17 +79,14 @@ class BinlogStream:
         self._transactions = Transactions(server_uuid)
         self._xa = XaTransactions(self._transactions, prepared or PreparedGroups(), xa)
         self._payload: tuple[TransactionPayload, Event] | None = None
-        self._plans: dict[bytes, RowPlan | None] = {}
-        self._plan_of_table_id: dict[int, RowPlan | None] = {}
-        self._needed: tuple[PlanNeeded, int] | None = None
-        self._ddl_seen = 0
+        self._layouts = Layouts()
         self._not_done = False
         self._error: Exception | None = None
         self._inner_code: int | None = None
         self._inner_events = 0
         self._is_lenient = xa is XaRows.FIND
         self._rules = self._make_rules()
-        self._scan = scan_for(self._plans, server_uuid)
+        self._scan = scan_for(self._layouts.plans, server_uuid)
 
     @property
     def file(self) -> str:
@@ -161,7 +140,7 @@ class BinlogStream:
         self.is_cut = False
         if self._scan is None or self._error is not None or self._payload is not None:
             return None
-        if self._needed is not None or self._xa.needed is not None:
+        if self._layouts.needed is not None or self._xa.needed is not None:
             return None
         if self._transactions.items or not self.at_transaction_boundary:
             return None
@@ -193,18 +172,11 @@ class BinlogStream:
             return taken
         if self._error is not None:
             raise self._error
-        return [] if self._needed is None else self._needed[0]
+        return self._layouts.needed or []
 
     def supply_plan(self, needed: PlanNeeded, plan: RowPlan | None) -> None:
         """Answer the question that `next_items` returned. None: nobody wants the table, drop its rows unread."""
-        if self._needed is None or self._needed[0] is not needed:
-            raise ValueError("this plan was not asked for")
-        _, table_id = self._needed
-        self._needed = None
-        if len(self._plans) >= _MOST_PLANS:
-            self._plans.clear()
-        self._plans[needed.body_key] = plan
-        self._plan_of_table_id[table_id] = plan
+        self._layouts.supply(needed, plan)
 
     @property
     def prepared(self) -> PreparedGroups:
@@ -248,7 +220,7 @@ class BinlogStream:
             len(waiting.items) < max_items
             and waiting.out_bytes < _SLICE_BYTES
             and (waiting.count < last or not waiting.items)
-            and self._needed is None
+            and self._layouts.needed is None
             and self._xa.needed is None
         )
 
@@ -293,11 +265,11 @@ class BinlogStream:
 
     def _end(self, event: Event, xid: int = 0) -> None:
         self._transactions.commit(event, xid)
-        self._plan_of_table_id.clear()
+        self._layouts.forget_table_ids()
 
     def _xa_prepare(self, event: Event) -> None:
         self._xa.end_of_prepare(event)
-        self._plan_of_table_id.clear()
+        self._layouts.forget_table_ids()
 
     def _query(self, event: Event) -> None:
         query = parse_query(event.body, compressed=event.type_code == EventType.QUERY_COMPRESSED)
@@ -314,8 +286,7 @@ class BinlogStream:
             case StatementRole.ROLLBACK_TO:
                 self._transactions.rollback_to(found.savepoint)
             case StatementRole.DDL if not self._not_done:
-                self._plans.clear()
-                self._ddl_seen += 1
+                self._layouts.forget_plans()
                 self._transactions.statement(event, self.file, query, found)
             case StatementRole.CHANGED_ROWS if not self._is_lenient:
                 raise logged_as_statement(found.verb)
@@ -327,25 +298,14 @@ class BinlogStream:
     # Rows.
 
     def _table_map(self, event: Event) -> None:
-        body = bytes(event.body)
-        if len(body) < 8:
-            raise DecodeError(f"its body has {len(body)} bytes")
-        table_id = int.from_bytes(body[:6], "little")
-        key = body[8:]
-        if key in self._plans:
-            self._plan_of_table_id[table_id] = self._plans[key]
-        else:
-            table_map = parse_table_map(body, mariadb=self._reader.is_mariadb)
-            self._needed = PlanNeeded(table_map, key, self._ddl_seen), table_id
+        self._layouts.name_table(bytes(event.body), mariadb=self._reader.is_mariadb)
 
     def _rows(self, event: Event) -> None:
         table_id = int.from_bytes(event.body[:6], "little")
         if table_id == NO_TABLE:
             return
         ordinal = self._transactions.rows_ordinal()
-        if table_id not in self._plan_of_table_id:
-            raise ChainError(f"rows of table id {table_id}, which no TABLE_MAP event of this transaction names")
-        plan = self._plan_of_table_id[table_id]
+        plan = self._layouts.plan_of(table_id)
         transaction = self._transactions.transaction
         if plan is None or transaction is None:
             return

@@ -20,8 +20,8 @@ from rich.text import Text
 from ha_canal.binlog.chain import FIRST_OFFSET
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.binlog.files import BinlogFiles, Planner, Unfinished
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.row_count import counting_plan
-from ha_canal.binlog.stream import PlanNeeded
 from ha_canal.cli.decode_names import NamesOfToday, PlansOfFiles
 from ha_canal.cli.decode_summary import Place, Summary, kind_name, time_text
 from ha_canal.cli.json_line import json_line

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from ha_canal.binlog.columns import TableVersion, compile_plan
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.row_count import counting_plan
-from ha_canal.binlog.stream import PlanNeeded
 from ha_canal.binlog.table_map import TableMap
 from ha_canal.config import SourceSection
 from ha_canal.errors import SchemaMismatchError

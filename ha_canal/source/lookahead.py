@@ -4,36 +4,31 @@ Column names that the database shows now are right for older events only if no D
 (`ha_canal.schema.catalog`). Who reads far behind the end has to look there before it reads a row. What was looked
 through is remembered, so that each part of the binlog is read ahead once, whatever the number of tables; of all that
 passes only the DDL that can change columns is kept, until reading has passed it too.
-
-The connection has a server id and a uuid of its own, so that the server does not end the one that reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.binlog.xa import XaRows
 from ha_canal.config import SourceSection
 from ha_canal.model.change import Item, Statement
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import ServerInfo
-from ha_canal.mysql.dump import LARGEST_OFFSET, by_gtid, dump
+from ha_canal.mysql.dump import LARGEST_OFFSET, by_gtid
 from ha_canal.schema.ddl import Ddl
+from ha_canal.source.beside import BesideDumps
 from ha_canal.source.progress import Progress
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.source.refusal import server_errors_explained
 
 log = logging.getLogger(__name__)
 
 _LARGE_BYTES = 64 * 1024 * 1024
-_HEARTBEAT_S = 0.5
-"""A server notices that we have gone when it speaks; and it speaks when it has left out the last transactions."""
 
 
 class Lookahead:
@@ -41,8 +36,7 @@ class Lookahead:
 
     def __init__(self, source: SourceSection, *, not_server_id: int) -> None:
         self._source = source
-        self._server_id = other_server_id(not_server_id)
-        self._replica_uuid = uuid.uuid4()
+        self._dumps = BesideDumps(source, not_server_id=not_server_id)
         self._progress: Progress | None = None
         self._is_local = False
         self._seen_to: Position | None = None
@@ -84,21 +78,12 @@ class Lookahead:
             by_gtid=by_gtid(info, start),
             xa=XaRows.DROP,
         )
-        async with dump(
-            self._source,
-            info,
-            start,
-            server_id=self._server_id,
-            replica_uuid=self._replica_uuid,
-            heartbeat_s=_HEARTBEAT_S,
-        ) as socket:
-            try:
+        async with self._dumps.dump(info, start) as socket:
+            with server_errors_explained(info, stream):
                 while not self._has_seen(stream, end):
                     stream.feed(await socket.receive())
                     self._take_all(stream, progress)
                     await asyncio.sleep(0)  # a long way must leave room for others
-            except ServerError as error:
-                raise explain_server_error(error, info, stream) from None
 
     def _dump_start(self, progress: Progress) -> Position:
         """By file and offset where that can be: a server has to search for GTIDs, from the start of their file on."""
@@ -127,9 +112,3 @@ class Lookahead:
                 ddl = Ddl.of(item)
                 if ddl.can_change_columns():
                     self._found.append(ddl)
-
-
-def other_server_id(server_id: int) -> int:
-    """Return a replica id that is most probably nobody's, and surely not this one."""
-    found = 0x80000000 | secrets.randbits(31)
-    return found if found != server_id else found ^ 1

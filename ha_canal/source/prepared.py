@@ -4,8 +4,6 @@ Rows are logged at ``XA PREPARE``, and delivered at ``XA COMMIT``. What the stre
 large, or was prepared before the stream began) is read from its file and offset. Where that is not known, files are
 looked through from the commit backwards: the nearest prepare of that name before it holds the rows, unless it was
 decided in between. So nothing about prepared transactions has to be remembered over restarts (docs/adr/0004).
-
-The connection has a server id and a uuid of its own, so that the server does not end the one that reads.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
-from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.binlog.xa import Order, PreparedGroups, XaRows, Xid
 from ha_canal.binlog.xa_transactions import PreparedNeeded
 from ha_canal.config import SourceSection
@@ -26,15 +23,13 @@ from ha_canal.model.change import Commit, Item, Transaction
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.model.table import RowPlan
 from ha_canal.mysql.connection import ServerInfo, Session
-from ha_canal.mysql.dump import BinlogSocket, dump
-from ha_canal.source.lookahead import other_server_id
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.mysql.dump import BinlogSocket
+from ha_canal.source.beside import BesideDumps
+from ha_canal.source.refusal import server_errors_explained
 
 log = logging.getLogger(__name__)
 
 _FIRST_OFFSET = 4
-_HEARTBEAT_S = 0.5
-"""A server notices that we have gone when it speaks."""
 
 Plan = Callable[[PlanNeeded, BinlogStream, Transaction], Awaitable[RowPlan | None]]
 """Answers the question of a stream which reads this prepared group again."""
@@ -44,9 +39,7 @@ class PreparedRows:
     """Finds and reads prepared groups of one server. ``not_server_id`` is that of the connection that reads."""
 
     def __init__(self, source: SourceSection, *, not_server_id: int) -> None:
-        self._source = source
-        self._server_id = other_server_id(not_server_id)
-        self._replica_uuid = uuid.uuid4()
+        self._dumps = BesideDumps(source, not_server_id=not_server_id)
 
     async def items(
         self, needed: PreparedNeeded, groups: PreparedGroups, *, db: Session, info: ServerInfo, plan: Plan
@@ -122,18 +115,9 @@ class PreparedRows:
         stream = BinlogStream(
             file=start.file, offset=start.offset, server_uuid=info.server_uuid, xa=xa, prepared=prepared
         )
-        async with dump(
-            self._source,
-            info,
-            start,
-            server_id=self._server_id,
-            replica_uuid=self._replica_uuid,
-            heartbeat_s=_HEARTBEAT_S,
-        ) as socket:
-            try:
+        async with self._dumps.dump(info, start) as socket:
+            with server_errors_explained(info, stream):
                 yield stream, socket
-            except ServerError as error:
-                raise explain_server_error(error, info, stream) from None
 
 
 def _pass_over(stream: BinlogStream) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ha_canal.binlog.columns import compile_plan
-from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.binlog.table_map import TableMap
 from ha_canal.binlog.xa import XaRows
 from ha_canal.binlog.xa_transactions import PreparedNeeded
@@ -36,7 +36,7 @@ from ha_canal.source.lookahead import Lookahead
 from ha_canal.source.position import is_same_server
 from ha_canal.source.prepared import PreparedRows
 from ha_canal.source.progress import Progress
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.source.refusal import server_errors_explained
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +126,8 @@ class Reader:
                 xa=XaRows.ASK,
             )
             try:
-                await self._pump(stream, socket, db, info)
-            except ServerError as error:
-                raise explain_server_error(error, info, stream) from None
+                with server_errors_explained(info, stream):
+                    await self._pump(stream, socket, db, info)
             finally:
                 self.connected_to = None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import CanalError, PositionPurgedError, SourceBusyError, SourceLostError, SourceRefusedError
@@ -20,6 +23,15 @@ _PARTED = ("has diverged", "has more GTIDs than", "position > file size", "impos
 """Words of the same error that mean: the server does not have, or no longer has, what we have read."""
 _CUT = (4052,)
 _SLAVE_UUID_TAKEN = "with the same server_uuid/server_id"
+
+
+@contextmanager
+def server_errors_explained(info: ServerInfo, stream: BinlogStream) -> Iterator[None]:
+    """Turn an error packet that ends the dump, which ``stream`` reads, into our error."""
+    try:
+        yield
+    except ServerError as error:
+        raise explain_server_error(error, info, stream) from None
 
 
 def explain_server_error(error: ServerError, info: ServerInfo, stream: BinlogStream) -> CanalError:

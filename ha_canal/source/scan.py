@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ha_canal.binlog.packets import ServerError
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.row_count import count_rows, counting_plan
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import DecodeError
 from ha_canal.model.change import Commit, Item, Rows
 from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
 from ha_canal.model.run import Run, unpacked
 from ha_canal.mysql.connection import ServerInfo
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.source.refusal import server_errors_explained
 from ha_canal.source.search import BinlogSearch
 
 Screen = Callable[[Sequence[Item | Run]], Sequence[Item | Run]]
@@ -52,15 +52,13 @@ async def scan(
     """
     stream = BinlogStream(file=start.file, offset=start.offset, server_uuid=info.server_uuid)
     async with search.dump(start) as socket:
-        try:
+        with server_errors_explained(info, stream):
             while not taker.is_over() and (stream.file, stream.offset) != (end.file, end.offset):
                 stream.feed(await socket.receive())
                 _take_all(stream, taker, tables, screen)
                 if stream.events and Position(stream.file, stream.offset).order >= end.order:
                     return
                 await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
-        except ServerError as error:
-            raise explain_server_error(error, info, stream) from None
 
 
 def _take_all(stream: BinlogStream, taker: Taker, tables: Tables, screen: Screen) -> None:

@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.config import SourceSection
 from ha_canal.model.position import Position
 from ha_canal.mysql.connection import ServerInfo
-from ha_canal.mysql.dump import LARGEST_OFFSET, BinlogSocket, dump
+from ha_canal.mysql.dump import LARGEST_OFFSET, BinlogSocket
+from ha_canal.source.beside import BesideDumps
 from ha_canal.source.boundaries import BoundaryScan
-from ha_canal.source.refusal import explain_server_error
+from ha_canal.source.refusal import server_errors_explained
 
 log = logging.getLogger(__name__)
 
 _FIRST_EVENT = 4
-_HEARTBEAT_S = 0.5
-"""A server notices that we have gone when it speaks."""
 
 
 class BinlogSearch:
@@ -38,13 +34,11 @@ class BinlogSearch:
     """
 
     def __init__(self, source: SourceSection, info: ServerInfo, files: Sequence[str], end: Position) -> None:
-        self._source = source
         self._info = info
         self._files = list(files)
         self._end = end
         self._created_s: dict[str, int] = {}
-        self._server_id = 0x80000000 | secrets.randbits(31)
-        self._replica_uuid = uuid.uuid4()
+        self._dumps = BesideDumps(source)
 
     async def before(self, before_ms: int) -> Position | None:
         """Return the last boundary such that everything before it is older than ``before_ms``.
@@ -72,14 +66,7 @@ class BinlogSearch:
 
     def dump(self, start: Position) -> AbstractAsyncContextManager[BinlogSocket]:
         """Return a dump connection from ``start``, by file and offset."""
-        return dump(
-            self._source,
-            self._info,
-            replace(start, gtid_set=""),
-            server_id=self._server_id,
-            replica_uuid=self._replica_uuid,
-            heartbeat_s=_HEARTBEAT_S,
-        )
+        return self._dumps.dump(self._info, replace(start, gtid_set=""))
 
     async def _newest_begun_before(self, young_s: int) -> str | None:
         """Look back in growing strides, then halve the last one: few heads are read, and the newest ones first."""
@@ -101,14 +88,11 @@ class BinlogSearch:
 
     async def _scan(self, file: str, young_s: int) -> BoundaryScan:
         scan = BoundaryScan(young_s=young_s, stop_at=self._end.offset if file == self._end.file else 0)
-        start = Position(file, _FIRST_EVENT)
-        async with self.dump(start) as socket:
-            try:
+        stream = BinlogStream(file=file, offset=_FIRST_EVENT, server_uuid=self._info.server_uuid)
+        async with self.dump(Position(file, _FIRST_EVENT)) as socket:
+            with server_errors_explained(self._info, stream):
                 known = False
                 while not known:
                     known = scan.feed(await socket.receive())
                     await asyncio.sleep(0)  # a fast source never makes us wait, and others share this loop
-            except ServerError as error:
-                stream = BinlogStream(file=file, offset=_FIRST_EVENT, server_uuid=self._info.server_uuid)
-                raise explain_server_error(error, self._info, stream) from None
         return scan

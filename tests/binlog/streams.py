@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ha_canal.binlog.events import EventType
 from ha_canal.binlog.file import frame_payload, read_binlog_file
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.table import Column, RowPlan
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.binlog.events import EventType
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.compiled import PURE
 from ha_canal.errors import StreamError
 from ha_canal.model.change import Item, Rows

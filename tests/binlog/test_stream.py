@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha_canal.binlog.events import EventType
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.binlog.transactions import MOST_HELD_BYTES
 from ha_canal.errors import ChainError, DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Statement

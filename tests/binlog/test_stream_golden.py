@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha_canal.binlog.file import read_binlog_file
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Begin, Commit, Rows, Statement
 from tests.binlog.streams import (

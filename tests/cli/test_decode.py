@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ha_canal.binlog.files import BinlogFiles
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.row_count import counting_plan
-from ha_canal.binlog.stream import PlanNeeded
 from ha_canal.cli.decode_summary import Summary
 from ha_canal.model.table import RowPlan
 from tests.binlog.streams import CAPTURED, MYSQL_FORMAT, Writer, describe

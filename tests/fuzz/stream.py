@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.binlog.events import EventType
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.packets import ServerError
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import SourceLostError, StreamError
 from ha_canal.model.change import Item
 from ha_canal.model.run import unpacked

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from ha_canal.binlog.stream import BinlogStream, PlanNeeded
+from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.stream import BinlogStream
 from ha_canal.config import SourceSection
 from ha_canal.errors import CanalError, SourceLostError, SourceRefusedError
 from ha_canal.model.change import Commit

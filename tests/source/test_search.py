@@ -102,7 +102,7 @@ def test_the_newest_file_that_is_old_enough_is_found_with_few_questions(mariadb:
         async with search(mariadb) as real:
             files = [f"f{number:03}" for number in range(1, many + 1)]
             for young_s in range(5, many * 10 + 10, 5):
-                heads = Heads(real._source, real._info, files, real._end)
+                heads = Heads(source_of(mariadb), real._info, files, real._end)
                 expected = (young_s - 1) // 10
                 found = await heads._newest_begun_before(young_s)
                 assert found == (files[min(expected, many) - 1] if expected else None)

@@ -11,6 +11,7 @@ from html import escape
 
 from ha_canal.testing.chaos.campaign import Outcome
 from ha_canal.testing.chaos.report import Effect, effects, lags
+from ha_canal.testing.chaos.schedule import KINDS
 
 _LEFT, _RIGHT, _TOP = 190, 30, 46
 _LANE, _BAND, _PLOT = 15, 18, 120
@@ -36,7 +37,7 @@ _EPOCH_COLOURS = ("#aed6f1", "#a9dfbf", "#f9e79f", "#f5cba7", "#d7bde2")
 def timeline(outcome: Outcome, title: str) -> str:
     """Return the picture."""
     found = effects(outcome)
-    lanes = list(dict.fromkeys(effect.name for effect in found))
+    lanes = sorted({effect.name for effect in found}, key=lambda name: (KINDS.index(name.split(" ")[0]), name))
     length_s = max(1.0, outcome.ended_s - outcome.began_s)
     bands_y = _TOP + _LANE * len(lanes) + 12
     rate_y = bands_y + _BAND + 16

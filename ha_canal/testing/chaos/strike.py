@@ -85,15 +85,18 @@ class Striker:
     def links(self, between: str, chance: random.Random) -> tuple[str, Sequence[FaultProxy]]:
         """Return the proxies between two roles, and a name for the link."""
         match between:
-            case "leader-source":
-                member = self.member("leader", chance)
+            case "leader-source" | "stand-by-source":
+                member = self.member(between.removesuffix("-source"), chance)
                 some = chance.choice((member.to_sources, member.to_sources[:1], member.to_sources[1:]))
                 return f"{member.name} to source", some
             case "leader-zookeeper" | "stand-by-zookeeper":
                 member = self.member(between.removesuffix("-zookeeper"), chance)
                 return f"{member.name} to zookeeper", member.to_zookeeper
-            case "holder-leader":
-                client, leader = self.client("holder"), self.member("leader", chance)
+            case "holder-nodes":
+                client = self.client("holder")
+                return f"{client.name} to all nodes", client.links
+            case "holder-leader" | "waiting-leader":
+                client, leader = self.client(between.removesuffix("-leader")), self.member("leader", chance)
                 return f"{client.name} to {leader.name}", [client.links[self.stage.members.index(leader)]]
             case "zookeeper-zookeeper":
                 place = chance.randrange(len(self.stage.ensemble.servers))
@@ -171,11 +174,11 @@ async def _broken_link(
     striker: Striker, fault: Fault, chance: random.Random, break_it: Callable[[FaultProxy], None]
 ) -> AsyncIterator[str]:
     name, links = striker.links(fault.target, chance)
-    with striker.taken(name) as struck:
+    with striker.taken(*(f"link through {link.port}" for link in links)):
         for link in links:
             break_it(link)
         try:
-            yield struck
+            yield name
         finally:
             for link in links:
                 link.heal()
@@ -184,11 +187,11 @@ async def _broken_link(
 @contextlib.asynccontextmanager
 async def _cut(striker: Striker, fault: Fault, chance: random.Random) -> AsyncIterator[str]:
     name, links = striker.links(fault.target, chance)
-    with striker.taken(name) as struck:
+    with striker.taken(*(f"link through {link.port}" for link in links)):
         for link in links:
             await link.cut(refuse=True)
         try:
-            yield struck
+            yield name
         finally:
             for link in links:
                 link.heal()

@@ -20,8 +20,6 @@ from ha_canal.binlog import charset_tables as tables
 TextDecoder = Callable[[bytes], str]
 """Bytes of one value to its text; never raises."""
 
-BINARY_COLLATION = 63
-
 _EUC_THREE_BYTES = 0x8F
 
 _COLLATIONS = {

@@ -45,7 +45,6 @@ class BinlogFiles:
 
     def __init__(self, paths: Sequence[Path], *, start_offset: int = FIRST_OFFSET) -> None:
         self.unfinished: list[Unfinished] = []
-        self.bytes_read = 0
         self._paths = paths
         self._start_offset = start_offset
         self._sequence = 1
@@ -67,7 +66,7 @@ class BinlogFiles:
                 self._stream.feed(chunk)
                 yield from self._drain(planner)
             self._sequence = file.sequence
-            self._end(file, start_offset)
+            self._end(file)
 
     @property
     def server_version(self) -> str:
@@ -104,8 +103,7 @@ class BinlogFiles:
         rotate, file.sequence = frame_payload(b"\0" + _artificial_rotate(name), file.sequence)
         self._stream.feed(rotate)
 
-    def _end(self, file: BinlogFile, start_offset: int) -> None:
-        self.bytes_read += max(0, file.end_offset - start_offset)
+    def _end(self, file: BinlogFile) -> None:
         missing = file.torn
         if not self._stream.at_transaction_boundary:
             missing = f"a transaction has no end{', and ' if missing else ''}{missing}"

@@ -126,14 +126,13 @@ class MariadbGtidStart:
     """The start of a MariaDB event group.
 
     ``standalone``: its first query event is also its end. ``prepared_xa``: rows of an XA transaction that may still be
-    rolled back. ``completed_xa``: the end of one. ``not_done``: the statement inside (the first phase of an ALTER in
-    two phases, or one that was rolled back) did not change the table.
+    rolled back. ``not_done``: the statement inside (the first phase of an ALTER in two phases, or one that was rolled
+    back) did not change the table.
     """
 
     gtid: str
     standalone: bool
     prepared_xa: bool
-    completed_xa: bool
     not_done: bool
 
 
@@ -150,6 +149,5 @@ def parse_mariadb_gtid(body: Bytes, server_id: int) -> MariadbGtidStart:
         f"{domain}-{server_id}-{sequence}",
         standalone=bool(flags & _STANDALONE),
         prepared_xa=bool(flags & _PREPARED_XA),
-        completed_xa=bool(flags & _COMPLETED_XA),
         not_done=bool(more & (_START_ALTER | _ROLLBACK_ALTER)),
     )

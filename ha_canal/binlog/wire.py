@@ -30,11 +30,6 @@ def integer_field(number: int, value: int) -> bytes:
     return varint(number << 3 | _VARINT) + varint(value) if value else b""
 
 
-def bytes_field(number: int, value: bytes) -> bytes:
-    """Return a bytes field; nothing for no bytes."""
-    return message_field(number, value) if value else b""
-
-
 def text_field(number: int, value: str) -> bytes:
     """Return a string field; nothing for ``""``.
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ha_canal.binlog import encode_twin
 from ha_canal.binlog import type_codes as t
+from ha_canal.binlog.bulk_rows import encode_rows
 from ha_canal.binlog.decimal import decimal_size_bytes
 from ha_canal.binlog.values import value_reader
 from ha_canal.errors import DecodeError
@@ -129,6 +130,40 @@ def test_rows_are_the_same_from_both(rows: Rows) -> None:
     assert _outcome(compiled.encode_row_change, rows) == expected
     by_itself = compiled.compiled_row_change(rows)
     assert by_itself == (expected if isinstance(expected, bytes) else None)
+
+
+@settings(max_examples=400, deadline=None)
+@given(_rows())
+def test_rows_in_bulk_are_those_of_the_careful_path(rows: Rows) -> None:
+    _assert_bulk_is_careful(rows)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_COLUMNS, st.binary(max_size=80), st.sampled_from(list(ChangeKind)[:3]))
+def test_garbage_in_bulk_is_left_to_the_careful_path(column: Column, body: bytes, kind: ChangeKind) -> None:
+    plan = RowPlan("s", "t", 1, (column, Column("n", t.LONG, 0, "int", 4)))
+    _assert_bulk_is_careful(Rows(_TRANSACTION, 0, 4, 50, 0, kind, plan, b"\x03", b"\x03", body))
+
+
+def _assert_bulk_is_careful(rows: Rows) -> None:
+    in_bulk = encode_rows(rows, encode_twin.column_frames(rows.plan), least_bytes=0)
+    try:
+        pieces, count = encode_twin.careful_pieces(rows)
+    except DecodeError:
+        assert in_bulk is None
+        return
+    usual = bool(rows.body) and all(_images_with_columns(rows))
+    assert in_bulk is not None or not usual
+    if in_bulk is not None:
+        assert (b"".join(pieces[2:]), count) == in_bulk
+
+
+def _images_with_columns(rows: Rows) -> list[bool]:
+    """Tell for each image of a row whether it holds any column."""
+    mask = (1 << len(rows.plan.columns)) - 1
+    images = [rows.present_before] * (rows.kind is not ChangeKind.INSERT)
+    images += [rows.present_after] * (rows.kind is not ChangeKind.DELETE)
+    return [bool(int.from_bytes(image, "little") & mask) for image in images]
 
 
 @settings(max_examples=200)

@@ -15,7 +15,7 @@ from typing import Final
 PURE: Final = os.environ.get("HA_CANAL_PURE") == "1"
 """Whether the environment asks for the twins in Python."""
 
-_OF_THE_SERVER: Final = ("ha_canal.binlog._entry",)
+_OF_THE_SERVER: Final = ("ha_canal.binlog._entry", "ha_canal.binlog._scan")
 
 
 def missing_extensions() -> tuple[str, ...]:

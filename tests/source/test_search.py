@@ -47,10 +47,11 @@ def test_places_are_found_in_the_right_file_and_not_beyond_the_end(database: Dat
             await database.execute("INSERT INTO goods VALUES (%s)", number)
         last = await end(server)
         async with search(server) as looking:
+            seen = await end(server)  # MariaDB notes a checkpoint behind a new file some time later
             await database.execute("INSERT INTO goods VALUES (100)")
             found = await looking.before((now_s(server) + 100) * 1000)
             assert found is not None
-            assert (found.file, found.offset) == last
+            assert last <= (found.file, found.offset) <= seen
             assert found.timestamp_ms >= begun_s * 1000
             assert await looking.before(1000) is None
 

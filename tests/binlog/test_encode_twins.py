@@ -123,7 +123,7 @@ def _outcome(call: object, *arguments: object) -> bytes | str | None:
         return str(error)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(_rows())
 def test_rows_are_the_same_from_both(rows: Rows) -> None:
     expected = _outcome(encode_twin.encode_row_change, rows)
@@ -166,7 +166,7 @@ def _images_with_columns(rows: Rows) -> list[bool]:
     return [bool(int.from_bytes(image, "little") & mask) for image in images]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(_COLUMNS, st.binary(max_size=80), st.sampled_from(list(ChangeKind)[:3]))
 def test_garbage_is_the_same_from_both(column: Column, body: bytes, kind: ChangeKind) -> None:
     plan = RowPlan("s", "t", 1, (column, Column("n", t.LONG, 0, "int", 4)))

@@ -41,6 +41,17 @@ def unpack(package: str, suite: str, *, leave_out: tuple[str, ...], work: Path, 
     return next(item.partition("=")[2] for item in wanted if item.partition("=")[0] == package)
 
 
+def unpack_alone(package: str, suite: str, *, work: Path, root: Path) -> None:
+    """Unpack `package` of `suite` without what it depends on below `root`; otherwise as `unpack`."""
+    _require("apt-get", "dpkg-deb")
+    environment = _private_apt(suite, work)
+    _run(["apt-get", "--quiet", "update"], environment, work)
+    _run(["apt-get", "--quiet", "download", package], environment, work / "archives")
+    root.mkdir(parents=True, exist_ok=True)
+    for archive in (work / "archives").glob("*.deb"):
+        _run(["dpkg-deb", "--extract", str(archive), str(root)], environment, work)
+
+
 def loader_command(root: Path, program: str) -> tuple[str, ...]:
     """Return the start of a command line that runs `program` (a path below `root`) with the libraries of `root` alone.
 

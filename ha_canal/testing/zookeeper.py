@@ -17,7 +17,7 @@ from pathlib import Path
 from ha_canal.testing.process import ServerFailedError, ServerProcess, free_port
 from ha_canal.testing.proxy import FaultProxy
 
-_JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
+JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
 _JAVA_FLAGS = (
     "-Xmx64m",
     "-Xms16m",
@@ -157,7 +157,7 @@ async def zookeeper_server(*, tick_time_ms: int = 500) -> AsyncIterator[Zookeepe
 
 @asynccontextmanager
 async def zookeeper_ensemble(
-    size: int = 3, *, tick_time_ms: int = 500, linked: bool = False
+    size: int = 3, *, tick_time_ms: int = 500, linked: bool = False, jars: Sequence[str] = JARS
 ) -> AsyncIterator[ZookeeperEnsemble]:
     """Run an ensemble of `size` servers; each of them serves when this returns.
 
@@ -175,7 +175,7 @@ async def zookeeper_ensemble(
         servers = []
         for place in range(size):
             members = _members(place, ports, links)
-            server = _prepared(scratch / str(place + 1), free_port(), (*config, *members))
+            server = _prepared(scratch / str(place + 1), free_port(), (*config, *members), jars)
             (server.directory / "myid").write_text(f"{place + 1}\n", encoding="ascii")
             server.launch()
             stack.callback(server.kill)
@@ -206,22 +206,22 @@ def _config(tick_time_ms: int) -> tuple[str, ...]:
     )
 
 
-def _prepared(directory: Path, port: int, config: Sequence[str]) -> ZookeeperServer:
+def _prepared(directory: Path, port: int, config: Sequence[str], jars: Sequence[str] = JARS) -> ZookeeperServer:
     data = directory / "data"
     data.mkdir(parents=True)
     lines = (*config, f"dataDir={data}", f"clientPort={port}")
     configuration = directory / "zoo.cfg"
     configuration.write_text("\n".join(lines) + "\n", encoding="ascii")
-    process = ServerProcess(f"ZooKeeper on port {port}", _command(configuration), log=directory / "zookeeper.log")
+    process = ServerProcess(f"ZooKeeper on port {port}", _command(configuration, jars), log=directory / "zookeeper.log")
     return ZookeeperServer(process, port=port, directory=data)
 
 
-def _command(configuration: Path) -> tuple[str, ...]:
+def _command(configuration: Path, jars: Sequence[str]) -> tuple[str, ...]:
     java = shutil.which("java")
-    missing = [jar for jar in _JARS if not Path(jar).exists()]
+    missing = [jar for jar in jars if not Path(jar).exists()]
     if java is None or missing:
         lacking = ", ".join([*([] if java else ["java"]), *missing])
         msg = f"ZooKeeper needs {lacking}. On Debian: apt-get install openjdk-17-jre-headless libzookeeper-java"
         raise ServerFailedError(msg)
     main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-    return (java, *_JAVA_FLAGS, "-cp", ":".join(_JARS), main, str(configuration))
+    return (java, *_JAVA_FLAGS, "-cp", ":".join(jars), main, str(configuration))

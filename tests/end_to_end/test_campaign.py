@@ -21,7 +21,7 @@ _PAUSE_S = 0.02
 @pytest.mark.timeout(300)
 def test_each_kind_of_fault_once(tmp_path: Path) -> None:
     schedule = each_once(session_timeout_s=SESSION_TIMEOUT_S, apart_s=_APART_S)
-    scene = Scene(tmp_path, "mariadb", SESSION_TIMEOUT_S)
+    scene = Scene(tmp_path, "mariadb", SESSION_TIMEOUT_S, newer_zookeeper=False)
     outcome = asyncio.run(run(scene, schedule, seed=1, pause_s=_PAUSE_S, say=print))
     print("\n".join([*table(outcome), *summary(outcome)]))
     assert outcome.holds

@@ -125,8 +125,8 @@ def test_every_write_is_read_from_a_log_also_those_within_a_commit() -> None:
         (7, 4, _delete(_SHOP.running)),
     )
     assert list(parse_log(log)) == [
-        Write(2, 7, _SHOP.running, b"me", creates=True),
-        Write(2, 7, _SHOP.epoch, b"3"),
+        Write(2, 7, _SHOP.running, b"me"),
+        Write(2, 7, _SHOP.epoch, b"3", version=1),
         Write(4, 7, _SHOP.running, None),
     ]
 
@@ -150,7 +150,7 @@ def _cursor(epoch: int) -> bytes:
 def _term(epoch: int, session: int) -> list[Write]:
     zxid = epoch * 100
     return [
-        Write(zxid, session, _SHOP.running, b"{}", creates=True),
+        Write(zxid, session, _SHOP.running, b"{}"),
         Write(zxid, session, _SHOP.epoch, str(epoch).encode()),
         Write(zxid + 1, session, _CURSOR, _cursor(epoch)),
         Write(zxid + 2, session, _SHOP.running, None),
@@ -178,6 +178,18 @@ def test_what_nobody_may_write(late: Write, deposed: int, wrongly: int) -> None:
     found = audit([*_term(1, 7), *_term(2, 8)[:3], late], _SHOP)
     assert (len(found.deposed), len(found.raised_wrongly)) == (deposed, wrongly)
     assert found.holds is not bool(deposed or wrongly)
+
+
+def test_a_write_that_zookeeper_itself_forgot() -> None:
+    writes = [
+        *_term(1, 7),
+        Write(150, 7, _CURSOR, _cursor(1), version=3),
+        Write(151, 7, _CURSOR, _cursor(1), version=4),
+    ]
+    assert audit(writes, _SHOP).lost_by_zookeeper == []
+    found = audit([*writes, Write(1 << 32, 7, _CURSOR, _cursor(1), version=4)], _SHOP)
+    assert len(found.lost_by_zookeeper) == 1
+    assert not found.holds
 
 
 def test_two_nodes_that_claim_one_epoch() -> None:

@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
         "--faults", type=_kinds, default=KINDS, metavar="KIND,KIND", help=f"only these of {', '.join(KINDS)}"
     )
     parser.add_argument("--without-gtids", action="store_true", help="nodes go by files and offsets")
+    parser.add_argument(
+        "--installed-zookeeper",
+        action="store_true",
+        help="not 3.9.6: Debian 12 has 3.8.0, which loses confirmed writes",
+    )
     parser.add_argument("--picture", type=Path, default=None, metavar="FILE", help="draw the timeline there (SVG)")
     parser.add_argument("--kills", type=int, default=20, help="without --minutes: kill the leader so many times")
     parser.add_argument("--moves", type=int, default=0, help="planned moves of the instance, after the kills")
@@ -86,7 +91,13 @@ def _campaign(arguments: argparse.Namespace, schedule: Sequence[Fault], seed: in
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise SystemExit(f"{directory} is not empty: what is in it would be taken for this campaign's")
-        scene = Scene(directory, arguments.source, arguments.session_timeout, use_gtids=not arguments.without_gtids)
+        scene = Scene(
+            directory,
+            arguments.source,
+            arguments.session_timeout,
+            use_gtids=not arguments.without_gtids,
+            newer_zookeeper=not arguments.installed_zookeeper,
+        )
         return asyncio.run(run(scene, schedule, seed=seed, pause_s=_PAUSE_S, say=_say))
 
 

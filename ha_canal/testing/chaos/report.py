@@ -147,6 +147,7 @@ def summary(outcome: Outcome) -> list[str]:
         f"written by a deposed leader:    {len(outcome.audit.deposed)}",
         f"epochs not raised by one:       {len(outcome.audit.raised_wrongly)}",
         f"epochs with two nodes:          {len(outcome.two_in_one_epoch)}",
+        f"forgotten by ZooKeeper itself:  {len(outcome.audit.lost_by_zookeeper)}",
         f"lost by the source itself:      {outcome.lost_by_source}",
         f"faults in the nodes' logs:      {len(outcome.faults_logged)}",
         f"ended by themselves:            {len(outcome.fallen)}",
@@ -157,7 +158,12 @@ def summary(outcome: Outcome) -> list[str]:
             f"longest {behind_s[-1]:.2f} s"
         ),
     ]
-    details = [*outcome.audit.deposed, *outcome.audit.raised_wrongly, *outcome.two_in_one_epoch]
+    details = [
+        *outcome.audit.lost_by_zookeeper,
+        *outcome.audit.deposed,
+        *outcome.audit.raised_wrongly,
+        *outcome.two_in_one_epoch,
+    ]
     details += [*outcome.faults_logged, *outcome.fallen, *filter(None, [outcome.not_healed])]
     details += [f"redelivered after ack: {mark} at {at_s:.2f} s" for at_s, mark in outcome.redelivered]
     verdict = "the promise held" if outcome.holds else "THE PROMISE WAS BROKEN"

@@ -8,6 +8,7 @@ Each pair that talks to each other does so through a `FaultProxy` of its own.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -18,11 +19,12 @@ from ha_canal.testing.chaos.disk import SmallDisk, small_disk
 from ha_canal.testing.chaos.preload import SteppedClock, preloaded, ways
 from ha_canal.testing.chaos.source import Source, running_source
 from ha_canal.testing.database import Flavor
+from ha_canal.testing.newer_zookeeper import newer_jars
 from ha_canal.testing.nodes import ClusterPlan, NodeProcess
 from ha_canal.testing.process import ServerProcess
 from ha_canal.testing.proxy import FaultProxy
 from ha_canal.testing.workload import CLIENT_ID, create_tables
-from ha_canal.testing.zookeeper import ZookeeperEnsemble, zookeeper_ensemble
+from ha_canal.testing.zookeeper import JARS, ZookeeperEnsemble, zookeeper_ensemble
 
 NODES = 3
 CLIENTS = ("client-1", "client-2")
@@ -36,12 +38,16 @@ _LEASE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the stage is set for. ``use_gtids`` False: nodes go by files and offsets, as on servers without GTIDs."""
+    """What the stage is set for. ``use_gtids`` False: nodes go by files and offsets, as on servers without GTIDs.
+
+    ``newer_zookeeper``: not the installed one, which loses what it has confirmed.
+    """
 
     directory: Path
     flavor: Flavor
     session_timeout_s: float
     use_gtids: bool = True
+    newer_zookeeper: bool = True
 
 
 class Member:
@@ -119,7 +125,8 @@ async def set_stage(scene: Scene) -> AsyncIterator[Stage]:
     async with contextlib.AsyncExitStack() as stack:
         source = await stack.enter_async_context(running_source(scene.flavor))
         create_tables(source.primary)
-        ensemble = await stack.enter_async_context(zookeeper_ensemble(tick_time_ms=_TICK_MS, linked=True))
+        jars = await asyncio.to_thread(newer_jars) if scene.newer_zookeeper else JARS
+        ensemble = await stack.enter_async_context(zookeeper_ensemble(tick_time_ms=_TICK_MS, linked=True, jars=jars))
         plan = ClusterPlan(
             scene.directory,
             "",

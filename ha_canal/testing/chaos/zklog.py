@@ -27,28 +27,33 @@ _DELETE, _SET, _MULTI = 2, 5, 14
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One node that one transaction wrote; ``data`` is None for a delete."""
+    """One node that one transaction wrote; ``data`` is None for a delete. ``version``: the node's, after it."""
 
     zxid: int
     session: int
     path: str
     data: bytes | None
-    creates: bool = False
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
     """What the record shows of one instance. ``deposed`` are cursors written under another epoch than the newest, or
-    by another session than the one that raised it; ``raised_wrongly`` are epochs that did not go up by one commit."""
+    by another session than the one that raised it; ``raised_wrongly`` are epochs that did not go up by one commit.
+
+    ``lost_by_zookeeper`` are nodes that got one version twice: a write that a majority had was forgotten by ZooKeeper
+    itself, and what is built on it cannot hold.
+    """
 
     epochs: int
     cursor_writes: int
     deposed: Sequence[str] = ()
     raised_wrongly: Sequence[str] = ()
+    lost_by_zookeeper: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
-        return not self.deposed and not self.raised_wrongly
+        return not self.deposed and not self.raised_wrongly and not self.lost_by_zookeeper
 
 
 def read_log_files(folders: Sequence[Path]) -> list[Write]:
@@ -106,8 +111,9 @@ def _operation(kind: int, data: bytes, zxid: int, session: int) -> Iterator[Writ
             yield from _operation(inner, body, zxid, session)
     elif kind in _CREATES or kind in (_DELETE, _SET):
         path, place = _buffer(data, 0)
-        value = None if kind == _DELETE else _buffer(data, place)[0]
-        yield Write(zxid, session, path.decode(), value, creates=kind in _CREATES)
+        value, place = (None, place) if kind == _DELETE else _buffer(data, place)
+        version = struct.unpack_from(">i", data, place)[0] if kind == _SET else 0
+        yield Write(zxid, session, path.decode(), value, version)
 
 
 def _buffer(data: bytes, place: int) -> tuple[bytes, int]:
@@ -121,7 +127,12 @@ def audit(writes: Iterable[Write], paths: InstancePaths) -> Audit:
     epoch, leader, epochs, cursors = 0, 0, 0, 0
     deposed: list[str] = []
     wrongly: list[str] = []
+    lost: list[str] = []
+    versions: dict[str, int] = {}
     for write in writes:
+        if 0 < write.version <= versions.get(write.path, 0):
+            lost.append(f"{write.path} got version {write.version} again, zxid {write.zxid:x}")
+        versions[write.path] = write.version
         if not write.data:
             continue
         if write.path == paths.epoch:
@@ -135,7 +146,7 @@ def audit(writes: Iterable[Write], paths: InstancePaths) -> Audit:
                 deposed.append(
                     f"{write.path} of epoch {said} by session {write.session:x} in epoch {epoch}, zxid {write.zxid:x}"
                 )
-    return Audit(epochs, cursors, deposed, wrongly)
+    return Audit(epochs, cursors, deposed, wrongly, lost)
 
 
 def _is_cursor(path: str, paths: InstancePaths) -> bool:

@@ -11,6 +11,7 @@ ROOT = Path(ha_canal.__file__).parent
 _SHOWN = {
     ("source/reader.py", "lag_s"): "how far reading is behind, by the source's clock: shown in status",
     ("instance/notices.py", ""): "when something was noticed: shown in status",
+    ("instance/sources.py", "_switch"): "since when a source is read: shown in status",
 }
 """Who may ask for the time of day, by file and function ("": all of the file), and what for."""
 _OF_DAY = {

@@ -69,7 +69,7 @@ class Verdict:
             f"delivered but never committed:  {self.phantom}",
             f"out of order:                   {self.out_of_order}",
             f"batches of an earlier epoch:    {self.epoch_went_back}",
-            f"batches of two nodes, one epoch:{self.two_in_one_epoch:>2}",
+            f"two batches of the same id:     {self.two_in_one_epoch}",
             f"repeated before ack (allowed):  {self.repeated}",
         ]
 

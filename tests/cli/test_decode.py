@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,15 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     assert child.wait(LIMIT_S) == 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let child processes have Ctrl-C: what a shell starts in the background ignores it, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
     path = _large(tmp_path / "mysql-bin.000001", 20_000)  # more than a pipe holds that is not read
     with subprocess.Popen(

@@ -25,7 +25,7 @@ from ha_canal.binlog.row_count import counting_plan
 from ha_canal.cli.decode_names import NamesOfToday, PlansOfFiles
 from ha_canal.cli.decode_summary import Place, Summary, kind_name, time_text
 from ha_canal.cli.json_line import json_line
-from ha_canal.client.change import changes_of
+from ha_canal.client.entries import changes_of
 from ha_canal.config import source_from_url
 from ha_canal.errors import FilterError, StreamError
 from ha_canal.model.change import Item, Rows, Statement, Transaction

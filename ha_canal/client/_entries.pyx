@@ -1,12 +1,11 @@
 """Serialized ``Messages`` and ``Entry`` to changes with typed values, from the bytes: the fast half of the SDK.
 
-Same contract as the twin, `ha_canal.client.change`, which also reads every entry that is unusual: no wire format,
+Same contract as the twin, `ha_canal.client.entries`, which also reads every entry that is unusual: no wire format,
 text that is not UTF-8, a message in pieces, a column that comes twice. So whatever is wrong gets the same error from
 both, and what is here can be short. Unknown fields are skipped, and fields may come in any order.
 
 What is constant in many rows is found by comparing bytes: a column's message but for its value is kept with what it
-says (`ColumnPlan`), in the places where it was seen last. Changes and rows are the twin's own classes; their slots are
-filled without running their constructors.
+says (`ColumnPlan`), in the places where it was seen last.
 """
 
 cimport cython
@@ -23,7 +22,8 @@ from decimal import Decimal
 
 from google.protobuf.message import DecodeError as ParseError
 
-from ha_canal.client.change import KINDS, Change, EventPosition, Row, changes_of
+from ha_canal.client._change cimport Change, Origin, Row
+from ha_canal.client.entries import KINDS, changes_of
 from ha_canal.client.values import CONVERTERS
 from ha_canal.client.values import family as family_of
 from ha_canal.protos.canal_pb2 import Place
@@ -46,53 +46,15 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    #include "structmember.h"
-
-    static Py_ssize_t ha_canal_slot(PyObject *descriptor)
-    {
-        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return -1;
-        PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
-        return member->type == T_OBJECT_EX ? member->offset : -1;
-    }
-
-    static inline void ha_canal_fill(PyObject *made, Py_ssize_t slot, PyObject *item)
-    {
-        Py_INCREF(item);
-        *(PyObject **)((char *)made + slot) = item;
-    }
-
-    static inline PyObject *ha_canal_alloc(PyObject *type)
-    {
-        return PyType_GenericAlloc((PyTypeObject *)type, 0);
-    }
-
     static inline PyObject *ha_canal_new(PyObject *type, PyObject *args)
     {
         return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, args, NULL);
     }
-
-    static inline PyObject *ha_canal_pair(PyObject *type, PyObject *one, PyObject *other)
-    {
-        PyObject *made = PyType_GenericAlloc((PyTypeObject *)type, 2);
-        if (made == NULL) return NULL;
-    #if PY_VERSION_HEX >= 0x030E0000
-        ((PyTupleObject *)made)->ob_hash = -1;
-    #endif
-        Py_INCREF(one);
-        PyTuple_SET_ITEM(made, 0, one);
-        Py_INCREF(other);
-        PyTuple_SET_ITEM(made, 1, other);
-        return made;
-    }
     """
-    Py_ssize_t slot_of "ha_canal_slot"(object descriptor)
-    void fill "ha_canal_fill"(object made, Py_ssize_t slot, object item)
-    object alloc "ha_canal_alloc"(object kind)
     object new_of "ha_canal_new"(object kind, tuple arguments)
-    object pair_of "ha_canal_pair"(object kind, object one, object other)
 
 
-cdef object CHANGE = Change, ROW = Row, DECIMAL_TYPE = Decimal, ZONE = UTC, POSITION = EventPosition
+cdef object DECIMAL_TYPE = Decimal, ZONE = UTC
 """Not looked up again for each row."""
 
 
@@ -167,17 +129,69 @@ cdef class CompiledDelivery:
 
     def changes(self):
         cdef Reader reader = borrow()
+        cdef Py_ssize_t place = 0
+        cdef list found = []
         cdef bint collects = PyGC_Disable()
         try:
-            return reader.read_messages(self.raw, self.start)
+            reader.read_some(self.raw, self.start, len(self.raw), &place, found)
+            return tuple(found)
         finally:
             if collects:
                 PyGC_Enable()
             give_back(reader)
 
+    def __iter__(self):
+        return Changes(self)
+
+
+cdef enum:
+    AT_A_TIME = 64 << 10  # bytes of entries: what they become stays in the processor's cache
+
+
+@cython.final
+cdef class Changes:
+    """The changes of a delivery, a few entries at a time; no more of them is kept here."""
+
+    cdef CompiledDelivery delivery
+    cdef Py_ssize_t offset, entry, taken
+    cdef list found
+
+    def __init__(self, CompiledDelivery delivery not None):
+        self.delivery, self.offset = delivery, delivery.start
+        self.found = []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object change
+        while self.taken == len(self.found):
+            self.taken = 0
+            self.found = []
+            if self.offset == len(self.delivery.raw):
+                raise StopIteration
+            self.read_on()
+        change = self.found[self.taken]
+        self.taken += 1
+        return change
+
+    cdef int read_on(self) except -1:
+        cdef Reader reader = borrow()
+        cdef bint collects = PyGC_Disable()
+        try:
+            self.offset = reader.read_some(self.delivery.raw, self.offset, AT_A_TIME, &self.entry, self.found)
+        except BaseException:
+            self.offset, self.found = len(self.delivery.raw), []  # it has ended, as a generator would
+            raise
+        finally:
+            if collects:
+                PyGC_Enable()
+            give_back(reader)
+        return 0
+
 
 def changes_of_compiled(entries):
-    """Return the changes of serialized entries, as `ha_canal.client.change.changes_of` does."""
+    """Return the changes of serialized entries, as `ha_canal.client.entries.changes_of` does."""
     cdef Reader reader = borrow()
     cdef list found = []
     cdef Text text

@@ -9,38 +9,6 @@ cdef enum:
 
 cdef list KIND_NAMES = [KINDS.get(number, "query") for number in range(16)]
 
-cdef Py_ssize_t slot_places = slot_of(Row._places)
-cdef Py_ssize_t slot_values = slot_of(Row._values)
-cdef Py_ssize_t slot_kind = slot_of(Change.kind)
-cdef Py_ssize_t slot_schema = slot_of(Change.schema)
-cdef Py_ssize_t slot_table = slot_of(Change.table)
-cdef Py_ssize_t slot_before = slot_of(Change.before)
-cdef Py_ssize_t slot_after = slot_of(Change.after)
-cdef Py_ssize_t slot_changed = slot_of(Change.changed)
-cdef Py_ssize_t slot_key = slot_of(Change.key)
-cdef Py_ssize_t slot_event_id = slot_of(Change.event_id)
-cdef Py_ssize_t slot_position = slot_of(Change.position)
-cdef Py_ssize_t slot_gtid = slot_of(Change.gtid)
-cdef Py_ssize_t slot_transaction = slot_of(Change.transaction)
-cdef Py_ssize_t slot_commit_time = slot_of(Change.commit_time)
-cdef Py_ssize_t slot_sql = slot_of(Change.sql)
-
-if min(
-    slot_places, slot_values, slot_kind, slot_schema, slot_table, slot_before, slot_after, slot_changed, slot_key,
-    slot_event_id, slot_position, slot_gtid, slot_transaction, slot_commit_time, slot_sql,
-) < 0 or EventPosition.__itemsize__ != tuple.__itemsize__ or EventPosition.__basicsize__ != tuple.__basicsize__:
-    raise ImportError("this Python keeps slots in another way than the extension was written for")
-
-
-cdef inline object slot_filled_row(Layout layout, tuple values, bint tracked):
-    cdef object row = alloc(ROW)
-    fill(row, slot_places, layout.places)
-    fill(row, slot_values, values)
-    if not tracked:
-        PyObject_GC_UnTrack(<PyObject*>row)
-    return row
-
-
 @cython.final
 cdef class Reader:
     """Reads entries, one after another; keeps what is the same in many."""
@@ -48,12 +16,12 @@ cdef class Reader:
     cdef Tables kept
     cdef tuple argument  # of Decimal: used again and again, as zip() does with its result
     # what the changes of one entry share:
-    cdef object kind, schema, table, event_id, position, gtid, transaction, commit_time
+    cdef object kind, schema, table
+    cdef Origin origin
     # of the entry before, mostly the same in the next one:
     cdef bytes raw_file
     cdef str file
-    cdef int64_t commit_us
-    cdef bint tracked  # the row that is being made holds something that the garbage collector must know
+    cdef bint tracked  # the row that is being made holds something that the garbage collector must know of
 
     def __cinit__(self):
         self.kept = Tables.__new__(Tables)
@@ -61,21 +29,25 @@ cdef class Reader:
         self.raw_file = b""
         self.file = ""
 
-    cdef tuple read_messages(self, bytes raw, Py_ssize_t start):
-        cdef Bytes at = <Bytes>PyBytes_AS_STRING(raw)
-        cdef Bytes end = at + len(raw)
+    cdef Py_ssize_t read_some(
+        self, bytes raw, Py_ssize_t start, Py_ssize_t enough, Py_ssize_t* place, list found
+    ) except -1:
+        """Add the changes of the entries of a ``Messages`` from ``start`` on; return where it stopped.
+
+        It stops between two entries after ``enough`` bytes, or at the end. ``place`` counts the entries.
+        """
+        cdef Bytes first = <Bytes>PyBytes_AS_STRING(raw)
+        cdef Bytes at = first + start
+        cdef Bytes end = first + len(raw)
         cdef Field field
-        cdef list found = []
-        cdef Py_ssize_t place = 0
-        at += start
-        while at < end:
+        while at < end and at - first - start < enough:
             at = read_field(at, end, &field)
             if at == NULL:
                 raise UnusualError
             if field.tag == 0x12:
-                self.read_or_leave(field.text, place, found)
-                place += 1
-        return tuple(found)
+                self.read_or_leave(field.text, place[0], found)
+                place[0] += 1
+        return at - first
 
     cdef int read_or_leave(self, Text raw, Py_ssize_t place, list found) except -1:
         """Add the changes of an entry; the twin reads it when it is unusual. Raises what the twin raises."""
@@ -137,41 +109,35 @@ cdef class Reader:
                 check_text(field.text)
         self.share(header, table)
         if not count:
-            found.append(self.change(None, None, (), (), self.event_id, str_of(sql)))
+            found.append(self.change(None, None, (), (), -1, str_of(sql)))
             return 0
         at = body.data
         while row < count:
             at = read_field(at, end, &field)
             if field.tag == 0x62:
-                event_id = self.event_id if count == 1 else numbered(self.event_id, row)
-                self.read_row(table, header.kind, field.text, event_id, found)
+                self.read_row(table, header.kind, field.text, -1 if count == 1 else row, found)
                 row += 1
         return 0
 
     cdef int share(self, Header* header, Table table) except -1:
         """Make what all changes of an entry have in common."""
         cdef Text file = header.file
-        cdef Text transaction = header.event_id
         if len(self.raw_file) != file.size or memcmp(PyBytes_AS_STRING(self.raw_file), file.data, file.size) != 0:
             self.file = str_of(file)
             self.raw_file = file.data[:file.size]
         self.kind = KIND_NAMES[header.kind] if 0 <= header.kind < 16 else "query"
         self.schema, self.table = table.schema, table.name
-        self.event_id = str_of(header.event_id)
-        self.gtid = str_of(header.gtid)
-        while transaction.size and transaction.data[transaction.size - 1] != 35:
-            transaction.size -= 1
-        if transaction.size:
-            transaction.size -= 1
-        self.transaction = self.gtid if same(transaction, header.gtid) else str_of(transaction)
-        self.position = pair_of(POSITION, self.file, header.offset)
-        PyObject_GC_UnTrack(<PyObject*>self.position)
-        cdef int64_t us = commit_us_of(header)
-        if us != self.commit_us or self.commit_time is None:
-            self.commit_us, self.commit_time = us, utc_of(us)
+        cdef Origin origin = Origin.__new__(Origin)
+        origin.header = header.raw.data[:header.raw.size]
+        if header.event_id.size:
+            origin.id_at, origin.id_size = header.event_id.data - header.raw.data, header.event_id.size
+        if header.gtid.size:
+            origin.gtid_at, origin.gtid_size = header.gtid.data - header.raw.data, header.gtid.size
+        origin.file, origin.offset, origin.commit_us = self.file, header.offset, commit_us_of(header)
+        self.origin = origin
         return 0
 
-    cdef int read_row(self, Table table, int kind, Text raw, object event_id, list found) except -1:
+    cdef int read_row(self, Table table, int kind, Text raw, Py_ssize_t number, list found) except -1:
         cdef Bytes at = raw.data
         cdef Bytes end = at + raw.size
         cdef Image before = table.before
@@ -211,7 +177,7 @@ cdef class Reader:
                 new = self.row(after, layout, before if kind == UPDATE else None)
             else:
                 check_texts(after)
-        found.append(self.change(old, new, changed, key, event_id, ""))
+        found.append(self.change(old, new, changed, key, number, ""))
         return 0
 
     cdef object row(self, Image image, Layout layout, Image before):
@@ -232,9 +198,12 @@ cdef class Reader:
             PyTuple_SET_ITEM(values, place, value)
         if not self.tracked:
             PyObject_GC_UnTrack(<PyObject*>values)
-        value = slot_filled_row(layout, values, self.tracked)
+        cdef Row row = Row.__new__(Row)
+        row.places, row.taken = layout.places, values
+        if not self.tracked:
+            PyObject_GC_UnTrack(<PyObject*>row)
         self.tracked |= tracked
-        return value
+        return row
 
     cdef object value(self, Cell* cell):
         cdef ColumnPlan plan = <ColumnPlan>cell.plan
@@ -291,21 +260,11 @@ cdef class Reader:
         Py_DECREF(before)
         return new_of(DECIMAL_TYPE, argument)
 
-    cdef object change(self, object before, object after, tuple changed, tuple key, object event_id, str sql):
-        cdef object change = alloc(CHANGE)
-        fill(change, slot_kind, self.kind)
-        fill(change, slot_schema, self.schema)
-        fill(change, slot_table, self.table)
-        fill(change, slot_before, before)
-        fill(change, slot_after, after)
-        fill(change, slot_changed, changed)
-        fill(change, slot_key, key)
-        fill(change, slot_event_id, event_id)
-        fill(change, slot_position, self.position)
-        fill(change, slot_gtid, self.gtid)
-        fill(change, slot_transaction, self.transaction)
-        fill(change, slot_commit_time, self.commit_time)
-        fill(change, slot_sql, sql)
+    cdef Change change(self, object before, object after, tuple changed, tuple key, Py_ssize_t number, str sql):
+        cdef Change change = Change.__new__(Change)
+        change.kind, change.schema, change.table = self.kind, self.schema, self.table
+        change.before, change.after, change.changed, change.key = before, after, changed, key
+        change.origin, change.row_number, change.sql = self.origin, number, sql
         if not self.tracked:
             PyObject_GC_UnTrack(<PyObject*>change)
         return change

@@ -6,11 +6,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
-from ha_canal.client.change import Change, event_ids_of
+from ha_canal.client.entries import event_ids_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from ha_canal.client.change import Change
     from ha_canal.client.delivery import Delivery
     from ha_canal.protos.canal_pb2 import Place
 
@@ -47,6 +48,13 @@ class Batch:
         if self._changes is None:
             self._changes = self._delivery.changes()
         return self._changes
+
+    def __iter__(self) -> Iterator[Change]:
+        """Go through the changes, decoding a few at a time: faster than `changes`, and in less memory.
+
+        Raises DecodeError where it comes to what cannot be read.
+        """
+        return iter(self._delivery if self._changes is None else self._changes)
 
     def forget_changes(self) -> None:
         """Keep the bytes alone: the batch may wait a while for the answer to its ack."""

@@ -1,6 +1,6 @@
 """A batch as it came from a node: its head is read at once, its entries when somebody asks.
 
-Compiled where the extension was built (``_entries``), else by the twin in `ha_canal.client.change`; both say the same.
+Compiled where the extension was built (``_entries``), else by the twin in `ha_canal.client.entries`; both say the same.
 What the extension finds unusual goes to the twin as well.
 """
 
@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from google.protobuf.message import DecodeError as ParseError
 
-from ha_canal.client.change import Change, changes_of
+from ha_canal.client.entries import changes_of
 from ha_canal.compiled import PURE
 from ha_canal.errors import DecodeError
 from ha_canal.protos.canal_pb2 import Messages, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from ha_canal.client.change import Change
 
 
 class Delivery(Protocol):
-    """``messages`` are the serialized entries, ``count`` how many; `changes` raises DecodeError."""
+    """``messages`` are the serialized entries, ``count`` how many; `changes` raises DecodeError.
+
+    Iteration gives the same changes, decoded as it goes on.
+    """
 
     @property
     def batch_id(self) -> int: ...
@@ -38,6 +43,7 @@ class Delivery(Protocol):
     @property
     def messages(self) -> Sequence[bytes]: ...
     def changes(self) -> tuple[Change, ...]: ...
+    def __iter__(self) -> Iterator[Change]: ...
 
 
 class PureDelivery:
@@ -61,7 +67,10 @@ class PureDelivery:
         return self._message.messages
 
     def changes(self) -> tuple[Change, ...]:
-        return tuple(changes_of(self._message.messages))
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[Change]:
+        return changes_of(self._message.messages)
 
 
 def pure_delivery(raw: bytes, start: int = 0) -> Delivery:

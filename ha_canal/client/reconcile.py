@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ha_canal.client.change import event_ids_of
+from ha_canal.client.entries import event_ids_of
 from ha_canal.model.gtid import MariadbGtidPosition, MysqlGtidSet, parse_gtid_set
 from ha_canal.model.position import file_sequence
 

@@ -8,7 +8,7 @@ import pytest
 
 from ha_canal.binlog.columns import ColumnVersion, TableVersion, compile_plan
 from ha_canal.binlog.table_map import TableMap
-from ha_canal.client.change import changes_of
+from ha_canal.client.entries import changes_of
 from ha_canal.errors import DecodeError
 from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Statement, Transaction
 from ha_canal.model.table import RowPlan

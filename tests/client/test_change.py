@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from ha_canal.client.change import EventPosition, Row, changes_of, event_ids_of
+from ha_canal.client.change import EventPosition, Row
+from ha_canal.client.entries import changes_of, event_ids_of
 from ha_canal.protos import entry_pb2 as pb
 
 
@@ -78,15 +79,3 @@ def test_statements(kind: pb.EventType, name: str) -> None:
     assert (change.kind, change.sql, change.before, change.after) == (name, "do it", None, None)
     with pytest.raises(LookupError, match="its statement is in sql"):
         _ = change.row
-
-
-def test_a_row_is_a_mapping_in_the_order_of_its_columns() -> None:
-    row = Row({"id": 7, "name": None, "price": "1.50"})
-    assert list(row) == ["id", "name", "price"]
-    assert list(row.values()) == [7, None, "1.50"]
-    assert dict(row.items()) == dict(row) == {"id": 7, "name": None, "price": "1.50"}
-    assert (len(row.values()), len(row.items())) == (3, 3)
-    assert None in row.values()
-    assert ("name", None) in row.items()
-    assert ("name", 1) not in row.items()
-    assert row == {"id": 7, "name": None, "price": "1.50"}

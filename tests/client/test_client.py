@@ -68,7 +68,8 @@ def test_iteration_gives_typed_changes_in_order_and_acks_are_durable() -> None:
         committed(nodes, 1, 2, 3)
         for number, batch in zip((1, 2, 3), client, strict=False):
             assert texts(batch) == [f"do {number}"]
-            assert batch.changes[0].event_id == f"0-1-{number}#0"
+            assert [change.event_id for change in batch] == [f"0-1-{number}#0"]
+            assert list(batch.changes) == list(batch)
             assert batch.batch_id == number
             batch.ack()
             assert acked_behind(nodes, number)

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -42,7 +43,7 @@ def told(read: Delivery) -> object:
 
 
 def _told(change: Change) -> object:
-    fields = [getattr(change, name) for name in Change.__slots__ if name not in ("before", "after")]
+    fields = [getattr(change, name) for name in Change.__match_args__ if name not in ("before", "after")]
     return repr(fields), [repr(list(row.items())) if row is not None else None for row in (change.before, change.after)]
 
 
@@ -204,6 +205,27 @@ def test_garbage_collection_is_left_as_it_was(collects: bool) -> None:
         assert gc.isenabled() is collects
     finally:
         (gc.enable if was else gc.disable)()
+
+
+_MANY = [entry(pb.INSERT, *[pb.RowData(afterColumns=NEW)] * 300) for _ in range(20)]
+
+
+def test_a_delivery_can_be_gone_through_without_keeping_it() -> None:
+    raw = batch_of(_MANY)
+    assert len(raw) > 4 * 64 * 1024  # several goes
+    read = room.delivery(raw)
+    assert list(read) == list(read) == list(read.changes()) == list(pure_delivery(raw))
+
+
+@pytest.mark.parametrize("read", [room.delivery, pure_delivery])
+def test_going_through_a_delivery_ends_at_what_cannot_be_read(read: Callable[[bytes], Delivery]) -> None:
+    changes = iter(read(batch_of([*_MANY, b"\xff"])))
+    found = [next(changes) for _ in range(300)]
+    assert found[-1].event_id == f"{found[0].event_id.removesuffix('.0')}.299"
+    with pytest.raises(DecodeError, match="entry 20 of a batch cannot be read"):
+        found.extend(changes)
+    assert list(changes) == []
+    assert gc.isenabled()
 
 
 def test_changes_are_whole_python_objects() -> None:

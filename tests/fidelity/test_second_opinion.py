@@ -14,7 +14,8 @@ from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
 from ha_canal.binlog.encode import encode_entry
-from ha_canal.client.change import Change, changes_of
+from ha_canal.client.change import Change
+from ha_canal.client.entries import changes_of
 from ha_canal.model.change import Rows
 from ha_canal.model.position import Position
 from ha_canal.testing.database import Database, DatabaseServer

@@ -18,7 +18,7 @@ def read_rows(task: Task) -> tuple[int, int, int]:
     transactions: set[str] = set()
     with Client([task.address], instance=INSTANCE, client_id="bench") as client:
         for batch in client:
-            for change in batch.changes:
+            for change in batch:
                 assert change.after is not None
                 values = list(change.after.values())
                 row_id = values[0]

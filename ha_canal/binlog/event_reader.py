@@ -8,10 +8,10 @@ before.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import TYPE_CHECKING
 
 from ha_canal.binlog.chain import Chain
+from ha_canal.binlog.checksum import checksum_of
 from ha_canal.binlog.events import (
     CHECKSUM_BYTES,
     FLAG_ARTIFICIAL,
@@ -185,4 +185,4 @@ class EventReader:
 
 
 def _crc_holds(event: memoryview) -> bool:
-    return zlib.crc32(event[:-CHECKSUM_BYTES]) == int.from_bytes(event[-CHECKSUM_BYTES:], "little")
+    return checksum_of(event[:-CHECKSUM_BYTES]) == int.from_bytes(event[-CHECKSUM_BYTES:], "little")

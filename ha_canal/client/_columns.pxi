@@ -106,7 +106,6 @@ cdef class Layout:
 
     cdef tuple names
     cdef dict places
-    cdef tuple changed, key  # of the row before: mostly the next one's too
 
 
 @cython.final
@@ -116,7 +115,15 @@ cdef class Image:
     cdef PyObject** slots  # VARIANTS plans for each place, borrowed from Tables.plans; NULL: none yet
     cdef Cell* cells
     cdef Py_ssize_t room, count
+    # of the last row whose columns were looked at (`Tables.look`): mostly the next one's too
+    cdef Py_ssize_t looked  # how many columns it had; -1: `cells` have changed since
+    cdef bint differs  # from that row, in the plan of a column
     cdef Layout layout
+    cdef tuple changed, key
+
+    def __cinit__(self):
+        self.looked = -1
+        self.changed = self.key = ()
 
     def __dealloc__(self):
         free(self.slots)
@@ -133,6 +140,7 @@ cdef class Image:
         if slots == NULL or cells == NULL:
             raise MemoryError
         memset(self.slots + self.room * VARIANTS, 0, (room - self.room) * VARIANTS * sizeof(PyObject*))
+        memset(self.cells + self.room, 0, (room - self.room) * sizeof(Cell))
         self.room = room
         return 0
 
@@ -212,13 +220,28 @@ cdef class Tables:
             if slots[variant] == NULL:
                 break
             if fits(<ColumnPlan>slots[variant], column, &cell.text):
-                cell.plan = slots[variant]
+                if cell.plan != slots[variant]:
+                    cell.plan = slots[variant]
+                    image.differs = True
                 return 0
         cdef ColumnPlan plan = self.plan(column)
         if not fits(plan, column, &cell.text):
             raise UnusualError
         memmove(slots + 1, slots, (VARIANTS - 1) * sizeof(PyObject*))
         slots[0] = cell.plan = <PyObject*>plan
+        image.differs = True
+        return 0
+
+    cdef int look(self, Table table, Image image) except -1:
+        """Find out the image's layout, and which of its columns are key, or were updated."""
+        cdef bint looked = image.looked == image.count and not image.differs
+        image.looked = -1
+        if not looked:
+            image.layout = self.layout(table, image)
+            image.key = marked(image, image.key, True)
+            image.changed = marked(image, image.changed, False)
+            image.differs = False
+        image.looked = image.count
         return 0
 
     cdef Layout layout(self, Table table, Image image):
@@ -240,10 +263,8 @@ cdef class Tables:
             if len(layout.places) != len(names):
                 raise UnusualError
             layout.names = names
-            layout.changed = layout.key = ()
             table.layouts[names] = layout
             self.size += 300 + 120 * image.count
-        image.layout = layout
         return layout
 
 

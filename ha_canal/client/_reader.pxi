@@ -91,15 +91,19 @@ cdef class Reader:
         cdef Bytes end = at + body.size
         cdef Field field
         cdef Text sql = EMPTY
-        cdef Py_ssize_t count = 0
         cdef Py_ssize_t row = 0
+        cdef bint several = False
         cdef Table table = self.kept.table(header.schema, header.table)
+        self.share(header, table)
         while at < end:
             at = read_field(at, end, &field)
             if at == NULL:
                 raise UnusualError
             if field.tag == 0x62:
-                count += 1
+                if row == 0:
+                    several = has_row(at, end)
+                self.read_row(table, header.kind, field.text, row if several else -1, found)
+                row += 1
             elif field.tag == 0x5A:
                 check_text(field.text)
                 sql = field.text
@@ -107,16 +111,8 @@ cdef class Reader:
                 check_pair(field.text)
             elif field.tag == 0x72:
                 check_text(field.text)
-        self.share(header, table)
-        if not count:
+        if row == 0:
             found.append(self.change(None, None, (), (), -1, str_of(sql)))
-            return 0
-        at = body.data
-        while row < count:
-            at = read_field(at, end, &field)
-            if field.tag == 0x62:
-                self.read_row(table, header.kind, field.text, -1 if count == 1 else row, found)
-                row += 1
         return 0
 
     cdef int share(self, Header* header, Table table) except -1:
@@ -142,7 +138,6 @@ cdef class Reader:
         cdef Bytes end = at + raw.size
         cdef Image before = table.before
         cdef Image after = table.after
-        cdef Layout layout
         cdef Field field
         cdef object old = None
         cdef object new = None
@@ -161,26 +156,25 @@ cdef class Reader:
                 check_pair(field.text)
         self.tracked = False
         if before.count or kind == UPDATE or kind == DELETE:
-            layout = self.kept.layout(table, before)
-            if not after.count:
-                key = layout.key = marked(before, layout.key, True)
+            self.kept.look(table, before)
+            key = before.key
             if kind == UPDATE or kind == DELETE:
-                old = self.row(before, layout, None)
+                old = self.row(before, None)
             else:
                 check_texts(before)
         if after.count or kind == UPDATE or kind == INSERT:
-            layout = self.kept.layout(table, after)
+            self.kept.look(table, after)
             if after.count:
-                key = layout.key = marked(after, layout.key, True)
-            changed = layout.changed = marked(after, layout.changed, False)
+                key = after.key
+            changed = after.changed
             if kind == UPDATE or kind == INSERT:
-                new = self.row(after, layout, before if kind == UPDATE else None)
+                new = self.row(after, before if kind == UPDATE else None)
             else:
                 check_texts(after)
         found.append(self.change(old, new, changed, key, number, ""))
         return 0
 
-    cdef object row(self, Image image, Layout layout, Image before):
+    cdef object row(self, Image image, Image before):
         cdef tuple values = PyTuple_New(image.count)
         cdef Py_ssize_t place
         cdef Cell* cell
@@ -199,7 +193,7 @@ cdef class Reader:
         if not self.tracked:
             PyObject_GC_UnTrack(<PyObject*>values)
         cdef Row row = Row.__new__(Row)
-        row.places, row.taken = layout.places, values
+        row.places, row.taken = image.layout.places, values
         if not self.tracked:
             PyObject_GC_UnTrack(<PyObject*>row)
         self.tracked |= tracked
@@ -268,6 +262,18 @@ cdef class Reader:
         if not self.tracked:
             PyObject_GC_UnTrack(<PyObject*>change)
         return change
+
+
+cdef bint has_row(Bytes at, Bytes end) noexcept:
+    """Whether a row is among the fields there; what is no wire format is found by who reads on."""
+    cdef Field field
+    while at != NULL and at < end:
+        if at[0] == 0x62:
+            return True
+        at = read_field(at, end, &field)
+        if at != NULL and field.tag == 0x62:
+            return True
+    return False
 
 
 cdef int check_texts(Image image) except -1:

@@ -37,7 +37,7 @@ _STREAM_WAIT_S = 3_600.0
 """How long one attempt waits for the lock on a stream, which shows meanwhile that the node lives."""
 _PLAIN_WAIT_S = 20.0
 _RECONCILE_S = 30.0
-_PART_BYTES = 2 << 20
+_PART_BYTES = 4 << 20
 """Larger batches come in parts, each of which shows that the node lives; batches of usual size come whole."""
 
 

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 NAME = "ha_canal.protocol.Canal"
 BATCH_ITEMS = 10_000
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 19
 _PULSE_AT_MOST_S = 10 / 3
 """Clients may take a stream as dead that was silent for three times this."""
 

@@ -240,6 +240,6 @@ def test_what_a_run_does_not_hold_is_an_error() -> None:
         run.packed.commit(1)
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=2000))
 def test_checksums_are_those_of_zlib(data: bytes) -> None:
     assert _crc.checksum_of(data) == zlib.crc32(data)

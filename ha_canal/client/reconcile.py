@@ -39,11 +39,11 @@ def acknowledge_again(node: Node, event_ids: list[str], place: Place, give_up: C
     """
     left = list(event_ids)
     while left:
+        cursor = node.cursor()
+        if cursor is not None and covers(cursor, place):
+            return True  # asked first: on a source that is at rest, a batch would be waited for in vain
         batch = node.get(batch_size=len(left), batch_bytes=0, timeout_s=_WAIT_S)
         if batch is None:
-            cursor = node.cursor()
-            if cursor is not None and covers(cursor, place):
-                return True
             if give_up():
                 return False
             continue

@@ -27,8 +27,10 @@ class NextLeader:
         self._last_id = 0
         self._ends: dict[int, int] = {}
         self.durable = cursor
+        self.gets = 0
 
     def get(self, *, batch_size: int, batch_bytes: int, timeout_s: float) -> Delivery | None:
+        self.gets += 1
         size = min(batch_size, self._cuts.pop(0) if self._cuts else batch_size)
         taken = self._events[self._given : self._given + size]
         if not taken:
@@ -67,8 +69,10 @@ def test_wherever_the_cursor_stands_and_however_batches_are_cut(start: int, coun
     assert node.durable == start + count
 
 
-def test_stored_and_nothing_new_comes() -> None:
-    assert again(NextLeader(EVENTS[:3], 3), EVENTS[:3], 3)
+def test_stored_acks_are_told_without_waiting_for_a_batch() -> None:
+    node = NextLeader(EVENTS[:3], 3)
+    assert again(node, EVENTS[:3], 3)
+    assert node.gets == 0
 
 
 def test_nothing_comes_and_the_cursor_does_not_say() -> None:

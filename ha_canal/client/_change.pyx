@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """`Change` and `Row` with their methods in C, and made in one go from the bytes of an entry by ``_entries``.
 
 Same contract as the twin, `ha_canal.client.change_twin`. An application goes through every value of every row, and
@@ -26,6 +27,7 @@ import_datetime()
 @cython.final
 @cython.freelist(256)
 cdef class Row:
+    """Column names to typed values: see `ha_canal.client.change_twin.Row`."""
 
     def __init__(self, values not None):
         self.places = {name: place for place, name in enumerate(values)}
@@ -141,6 +143,7 @@ class RowItems(Items, Set):
 @cython.no_gc
 @cython.freelist(64)
 cdef class Origin:
+    """Where the changes of an entry come from."""
 
     cdef object event_id_of(self, Py_ssize_t row):
         if self.event_id is None:
@@ -171,6 +174,7 @@ cdef class Origin:
 @cython.final
 @cython.freelist(256)
 cdef class Change:
+    """One changed row, or one statement: see `ha_canal.client.change_twin.Change`."""
 
     __match_args__ = FIELDS
 

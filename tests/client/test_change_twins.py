@@ -101,3 +101,9 @@ def test_changes_and_rows_pass_between_processes(room: Any) -> None:
     change = change_of(room)
     assert pickle.loads(pickle.dumps(change)) == change
     assert pickle.loads(pickle.dumps(change.after)) == VALUES
+
+
+def test_what_was_not_made_whole_has_no_fields() -> None:
+    change = chosen.Change.__new__(chosen.Change)
+    with pytest.raises(AttributeError):
+        _ = change.event_id

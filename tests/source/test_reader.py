@@ -117,7 +117,7 @@ def test_cuts_in_the_middle_of_a_big_transaction(database: Database, *, by_gtid:
                 await got.until_ids(BIG_ROWS + 1)
             assert (got.reader.progress.position.gtid_set != "") is by_gtid
         assert got.ids == list(range(1, BIG_ROWS + 2))
-        assert len(got.errors) == cuts >= 2
+        assert len(got.errors) == cuts >= 1  # how many depends on what the sockets hold at a cut
         assert {type(error) for error in got.errors} == {SourceLostError}
         check_transactions(got.items)
 

@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ha_canal.binlog.chain import Chain
-from ha_canal.binlog.checksum import checksum_of
+from ha_canal.binlog.checksum import crc_holds
 from ha_canal.binlog.events import (
     CHECKSUM_BYTES,
     FLAG_ARTIFICIAL,
@@ -139,7 +139,7 @@ class EventReader:
             raise DecodeError("it came before the file's FORMAT_DESCRIPTION event")
         if not self._checksums:
             return packet[_BODY_AT:]
-        if len(packet) < _BODY_AT + CHECKSUM_BYTES or not _crc_holds(packet[1:]):
+        if len(packet) < _BODY_AT + CHECKSUM_BYTES or not crc_holds(packet[1:]):
             raise DecodeError("its checksum is wrong: bytes were changed on the way or on the source's disk")
         return packet[_BODY_AT:-CHECKSUM_BYTES]
 
@@ -162,7 +162,7 @@ class EventReader:
 
     def _body_outside(self, packet: memoryview) -> memoryview:
         """Return the body of an event that the server made up: whether it has a checksum, no file says."""
-        holds = len(packet) >= _BODY_AT + CHECKSUM_BYTES and _crc_holds(packet[1:])
+        holds = len(packet) >= _BODY_AT + CHECKSUM_BYTES and crc_holds(packet[1:])
         if self._sent_checksums and not holds:
             raise DecodeError("its checksum is wrong: bytes were changed on the way")
         if self._sent_checksums is False or not holds:
@@ -176,13 +176,9 @@ class EventReader:
         if described.checksum or (described.created_s and log_pos):
             closed = bytearray(packet[1:])  # the checksum is that of a file which is closed
             closed[_FLAGS_AT] &= ~FLAG_BINLOG_IN_USE & 0xFF
-            if not _crc_holds(memoryview(closed)):
+            if not crc_holds(closed):
                 raise DecodeError("its checksum is wrong")
         self._chain.mariadb = described.is_mariadb
         self.event_offset = self._chain.format_description(len(packet) - 1, log_pos, between=between)
         self.server_version = described.server_version
         self._checksums = described.checksum
-
-
-def _crc_holds(event: memoryview) -> bool:
-    return checksum_of(event[:-CHECKSUM_BYTES]) == int.from_bytes(event[-CHECKSUM_BYTES:], "little")

@@ -17,6 +17,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 
 from ha_canal.binlog.chain import FIRST_OFFSET
+from ha_canal.binlog.checksum import crc_holds
 from ha_canal.binlog.events import (
     CHECKSUM_BYTES,
     FLAG_BINLOG_IN_USE,
@@ -151,7 +152,7 @@ class BinlogFile:
         """Return the file's first event as a server sends it for a dump that starts further on: it stands nowhere."""
         copy = bytearray(head)
         copy[_FLAGS_AT] &= ~FLAG_BINLOG_IN_USE & 0xFF
-        if copy[-CHECKSUM_BYTES - 1] == 1 and not _crc_holds(copy):
+        if copy[-CHECKSUM_BYTES - 1] == 1 and not crc_holds(copy):
             raise self._error("its FORMAT_DESCRIPTION event has a wrong checksum", FIRST_OFFSET)
         copy[_LOG_POS_AT:_FLAGS_AT] = bytes(4)
         copy[-CHECKSUM_BYTES:] = zlib.crc32(copy[:-CHECKSUM_BYTES]).to_bytes(4, "little")
@@ -198,10 +199,6 @@ def frame_payload(payload: bytes, sequence: int) -> tuple[bytes, int]:
 
 def _size(header: bytes) -> int:
     return int.from_bytes(header[9:13], "little")
-
-
-def _crc_holds(event: bytes | bytearray) -> bool:
-    return zlib.crc32(event[:-CHECKSUM_BYTES]) == int.from_bytes(event[-CHECKSUM_BYTES:], "little")
 
 
 def _gathered(packets: Iterator[bytes]) -> Iterator[bytes]:

@@ -123,7 +123,7 @@ cdef class Items:
         return zip(reversed(self.row.places), reversed(self.row.taken))
 
     def __contains__(self, item):
-        return tuple(self.row.as_dict().items()).__contains__(item)
+        return item in self.row.as_dict().items()
 
     def __repr__(self):
         return f"Row.items({list(self)!r})"
@@ -258,6 +258,7 @@ cdef object utc_of(int64_t us):
         <int>(day_of_year - (153 * month + 2) // 5 + 1),
         seconds // 3600, seconds // 60 % 60, seconds % 60, <int>(us % 1000000), ZONE,
     )
+
 
 Mapping.register(Row)
 ValuesView.register(Values)

@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from ha_canal.binlog._buffer cimport Buffer
 from ha_canal.binlog._header cimport Header
+from ha_canal.binlog._packed_rows cimport PackedRows
 
 cdef enum:
     MOST_SOURCES = 16  # servers whose GTIDs one run holds
@@ -20,34 +21,20 @@ cdef struct Tx:
     int32_t rows_from, rows_to
 
 
-cdef struct RowsEvent:
-    int64_t offset
-    uint64_t at  # in the data: the bitmaps, then the rows
-    uint32_t ordinal, event_bytes, timestamp_s, body_bytes, bitmap_bytes
-    int32_t plan, kind
-
-
-cdef class Packed:
+cdef class Packed(PackedRows):
     cdef Tx* txs
-    cdef RowsEvent* rows
-    cdef Buffer data
-    cdef Py_ssize_t tx_room, rows_room, rows_count
+    cdef Py_ssize_t tx_room
     cdef readonly Py_ssize_t count
-    cdef readonly Py_ssize_t size_bytes
-    cdef readonly tuple plans
-    cdef list compiled, sources
+    cdef list sources
     cdef uint8_t source_ids[MOST_SOURCES][16]
     cdef str file, server_uuid
     cdef bytes file_utf8, uuid_utf8
     cdef Tx* next_tx(self) except NULL
-    cdef RowsEvent* next_rows(self) except NULL
     cdef int32_t source_index(self, const uint8_t* uuid) except -2
     cdef int finish(self, tuple plans) except -1
     cdef Tx* tx(self, Py_ssize_t index) except NULL
     cdef str gtid_of(self, Tx* tx)
-    cdef object transaction(self, Tx* tx)
+    cdef object transaction_of(self, Tx* tx)
     cdef object commit_of(self, Tx* tx, object transaction)
-    cdef object rows_of(self, RowsEvent* event, object transaction)
     cdef Py_ssize_t wanted_rows(self, Tx* tx, const char* mask) noexcept
     cdef int put_tx(self, Tx* tx, const char* mask, Header* header, Buffer* out, Buffer* change) except -1
-    cdef int put_rows(self, Tx* tx, RowsEvent* event, Header* header, Buffer* out, Buffer* change) except -1

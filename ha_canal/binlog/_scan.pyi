@@ -1,13 +1,8 @@
 from ha_canal.binlog._packed import Packed
+from ha_canal.binlog._rows_scan import RowsScan
 from ha_canal.model.table import RowPlan
 
-class Scan:
-    at: int
-    sequence: int
-    offset: int
-    events: int
-    timestamp_s: int
-    is_cut: bool
+class Scan(RowsScan):
     def __init__(self, plans: dict[bytes, RowPlan | None], server_uuid: str) -> None: ...
     def run(
         self,

@@ -30,7 +30,10 @@ from ha_canal.errors import ChainError, DecodeError
 
 if TYPE_CHECKING:
     from ha_canal.binlog._scan import Scan
+    from ha_canal.model.change import Transaction
     from ha_canal.model.run import Packed
+    from ha_canal.model.stretch import PackedRows
+    from ha_canal.model.table import RowPlan
 
 HEADER = struct.Struct("<IBIIIH")
 """Time (s), type, server id, size, end in the file, flags."""
@@ -108,6 +111,33 @@ class EventReader:
             chain.offset = scan.offset
             self.events += scan.events
         return packed
+
+    def next_stretch(
+        self, scan: Scan, *, transaction: Transaction, ordinal: int, named: dict[int, RowPlan | None]
+    ) -> tuple[PackedRows | None, int] | None:
+        """Take the rows events of the open transaction that come next and are here whole, and the tables they name.
+
+        Returns the rows that somebody wants, and the next ordinal; None if there is nothing. See `RowsScan.stretch`.
+        """
+        window = self._packets.window()
+        if window is None:
+            return None
+        chain = self._chain
+        packed = scan.stretch(
+            *window,
+            chain.offset,
+            transaction=transaction,
+            ordinal=ordinal,
+            named=named,
+            mariadb=chain.mariadb,
+            checksums=bool(self._checksums),
+        )
+        if not scan.events:
+            return None
+        self._packets.skip_to(scan.at, scan.sequence)
+        chain.offset = scan.offset
+        self.events += scan.events
+        return packed, scan.used
 
     def _read(self, packet: memoryview, *, between: bool) -> Event | None:
         if len(packet) < _BODY_AT:

@@ -37,10 +37,11 @@ class Layouts:
     def __init__(self) -> None:
         self.plans: dict[bytes, RowPlan | None] = {}
         """By the bytes of the layout; always this dict, which the compiled scan reads as well."""
+        self.plan_of_table_id: dict[int, RowPlan | None] = {}
+        """Of the tables that this transaction has named; the compiled scan adds those that it meets."""
         self.needed: PlanNeeded | None = None
         """The question that `supply` answers."""
         self._needed_id = 0
-        self._plan_of_table_id: dict[int, RowPlan | None] = {}
         self._ddl_seen = 0
 
     def name_table(self, body: bytes, *, mariadb: bool) -> None:
@@ -50,7 +51,7 @@ class Layouts:
         table_id = int.from_bytes(body[:6], "little")
         key = body[8:]
         if key in self.plans:
-            self._plan_of_table_id[table_id] = self.plans[key]
+            self.plan_of_table_id[table_id] = self.plans[key]
         else:
             self.needed = PlanNeeded(parse_table_map(body, mariadb=mariadb), key, self._ddl_seen)
             self._needed_id = table_id
@@ -63,17 +64,17 @@ class Layouts:
         if len(self.plans) >= _MOST_PLANS:
             self.plans.clear()
         self.plans[needed.body_key] = plan
-        self._plan_of_table_id[self._needed_id] = plan
+        self.plan_of_table_id[self._needed_id] = plan
 
     def plan_of(self, table_id: int) -> RowPlan | None:
         """Return the plan of a table that this transaction has named; ChainError when it has not."""
-        if table_id not in self._plan_of_table_id:
+        if table_id not in self.plan_of_table_id:
             raise ChainError(f"rows of table id {table_id}, which no TABLE_MAP event of this transaction names")
-        return self._plan_of_table_id[table_id]
+        return self.plan_of_table_id[table_id]
 
     def forget_table_ids(self) -> None:
         """A transaction ends."""
-        self._plan_of_table_id.clear()
+        self.plan_of_table_id.clear()
 
     def forget_plans(self) -> None:
         """A DDL statement comes: the same bytes may mean other names from here on."""

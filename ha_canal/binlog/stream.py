@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ha_canal.binlog.chain import Chain
 from ha_canal.binlog.compression import INSIDE_PAYLOADS, TransactionPayload, inflate_block
@@ -40,14 +41,18 @@ from ha_canal.binlog.xa import PreparedGroups, XaRows
 from ha_canal.binlog.xa_transactions import PreparedNeeded, XaTransactions
 from ha_canal.errors import ChainError, DecodeError, SourceLostError, StreamError
 from ha_canal.model.change import Item, Rows
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel, Run, unpacked
 from ha_canal.model.table import RowPlan
+
+if TYPE_CHECKING:
+    from ha_canal.binlog._scan import Scan
 
 _SLICE_BYTES = 1024 * 1024
 """A call of `BinlogStream.next_items` ends with so many bytes of items: what is compressed may hold a thousand times as
 many as were fed."""
 _MOST_CUT_BYTES = 64 * 1024
-"""A transaction of which more is here is read event by event."""
+"""A transaction of which more is here is no part of a run."""
+_MOST_ITEMS = 1024
 
 
 class BinlogStream:
@@ -72,8 +77,6 @@ class BinlogStream:
         prepared: PreparedGroups | None = None,
     ) -> None:
         self.last_event_timestamp_s = 0
-        self.is_cut = False
-        """Behind the last run there is the beginning of another plain transaction: feed more, and ask again."""
         self._chain = Chain(file, offset, by_gtid=by_gtid)
         self._reader = EventReader(self._chain, checksum=checksum)
         self._transactions = Transactions(server_uuid)
@@ -132,42 +135,49 @@ class BinlogStream:
     def received(self, size: int) -> None:
         self._reader.packets.received(size)
 
-    def next_run(self) -> Run | None:
-        """Return the small plain transactions that come next, packed; None: there are none, or nothing is compiled.
+    def next_parcels(self) -> list[Parcel] | PlanNeeded:
+        """Return what comes next as `next_items` does, but packed where it can be: as one run, or items and stretches.
 
-        Whoever asks for runs asks `next_items` for one transaction at a time, unless `is_cut`.
+        A small transaction of which only the beginning is here waits for the rest; `next_items` does not.
         """
-        self.is_cut = False
-        if self._scan is None or self._error is not None or self._payload is not None:
-            return None
-        if self._layouts.needed is not None or self._xa.needed is not None:
-            return None
-        if self._transactions.items or not self.at_transaction_boundary:
-            return None
-        packed = self._reader.next_run(self._scan)
-        self.is_cut = self._scan.is_cut and self.pending_bytes < _MOST_CUT_BYTES
-        if packed is None:
-            return None
-        self._transactions.count += packed.count
-        self.last_event_timestamp_s = self._scan.timestamp_s or self.last_event_timestamp_s
-        return Run(packed)
+        if self._scan is not None and self._is_clear_for_runs():
+            if (packed := self._reader.next_run(self._scan)) is not None:
+                self._transactions.count += packed.count
+                self.last_event_timestamp_s = self._scan.timestamp_s or self.last_event_timestamp_s
+                return [Run(packed)]
+            if self._scan.is_cut and self.pending_bytes < _MOST_CUT_BYTES:
+                return []
+        return self._next(_MOST_ITEMS, most_ends=1, scan=self._scan)
 
-    def next_items(self, max_items: int = 1024, *, one_transaction: bool = False) -> list[Item] | PlanNeeded:
+    def next_items(self, max_items: int = _MOST_ITEMS) -> list[Item] | PlanNeeded:
         """Return the next items, or a question that `supply_plan` answers; ``[]``: feed more.
 
-        They are at most ``max_items``, and about 1 MiB (4 MiB where a transaction was held, or one item); of one
-        transaction alone with ``one_transaction``.
+        They are at most ``max_items``, and about 1 MiB (4 MiB where a transaction was held, or one item).
 
         Raises:
             StreamError: the stream cannot be trusted from here on; with file and offset of the event.
             ServerError: the server sent an error.
             SourceLostError: the server ended the stream.
         """
+        got = self._next(max_items, most_ends=max_items, scan=None)
+        return got if isinstance(got, PlanNeeded) else list(unpacked(got))
+
+    def _is_clear_for_runs(self) -> bool:
+        return (
+            self._error is None
+            and self._payload is None
+            and self._layouts.needed is None
+            and self._xa.needed is None
+            and not self._transactions.items
+            and self.at_transaction_boundary
+        )
+
+    def _next(self, max_items: int, *, most_ends: int, scan: Scan | None) -> list[Parcel] | PlanNeeded:
         items = self._transactions.items
         if self._error is None:
-            self._fill(max_items, most_ends=1 if one_transaction else max_items)
+            self._fill(max_items, most_ends, scan)
         if items:
-            taken = items[:max_items]
+            taken: list[Parcel] = [*items[:max_items]]
             del items[:max_items]
             return taken
         if self._error is not None:
@@ -196,13 +206,15 @@ class BinlogStream:
         """
         self._xa.supply(needed, items)
 
-    def _fill(self, max_items: int, most_ends: int) -> None:
+    def _fill(self, max_items: int, most_ends: int, scan: Scan | None) -> None:
         last = self._transactions.count + most_ends
         try:
             self._transactions.out_bytes = 0
             while self._wants_more(max_items, last):
                 if self._payload is not None:
                     self._step_inside(*self._payload)
+                elif scan is not None and self._take_stretch(scan):
+                    pass
                 elif (event := self._next_event()) is not None:
                     self._understand(event)
                 else:
@@ -223,6 +235,19 @@ class BinlogStream:
             and self._layouts.needed is None
             and self._xa.needed is None
         )
+
+    def _take_stretch(self, scan: Scan) -> bool:
+        """Take the rows events that come next; return whether there were any, or tables."""
+        transaction = self._transactions.transaction
+        if transaction is None or not self._transactions.takes_rows:
+            return False
+        ordinal, named = self._transactions.used, self._layouts.plan_of_table_id
+        taken = self._reader.next_stretch(scan, transaction=transaction, ordinal=ordinal, named=named)
+        if taken is None:
+            return False
+        self.last_event_timestamp_s = scan.timestamp_s or self.last_event_timestamp_s
+        self._transactions.take_stretch(*taken)
+        return True
 
     def _next_event(self) -> Event | None:
         event = self._reader.next_event(between=self.at_transaction_boundary)

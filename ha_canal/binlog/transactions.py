@@ -28,6 +28,8 @@ from ha_canal.binlog.statement import Classified
 from ha_canal.binlog.xa import PreparedGroup
 from ha_canal.errors import ChainError, DecodeError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement, Transaction
+from ha_canal.model.run import unpacked
+from ha_canal.model.stretch import PackedRows, Stretch
 
 MOST_HELD_BYTES = 4 * 1024 * 1024
 """What waits for the end of its transaction, as `Item.size_bytes` counts; a larger transaction flows."""
@@ -49,26 +51,27 @@ class Transactions:
         "_server_uuid",
         "_standalone",
         "_thread_id",
-        "_used",
         "count",
         "items",
         "out_bytes",
         "transaction",
+        "used",
     )
 
     def __init__(self, server_uuid: str) -> None:
-        self.items: list[Item] = []
+        self.items: list[Item | Stretch] = []
         self.count = 0
         self.out_bytes = 0
         self.transaction: Transaction | None = None
+        self.used = 0
+        """Ordinals that were used in the open transaction."""
         self._server_uuid = server_uuid
-        self._used = 0
         self._begun = False
         self._standalone = False
         self._begin: Event | None = None
         self._begin_due = True
         self._thread_id = 0
-        self._held: list[Item] | None = None
+        self._held: list[Item | Stretch] | None = None
         self._held_bytes = 0
         self._left = False
         self._prepares = False
@@ -85,7 +88,7 @@ class Transactions:
         self._begin = event
         self._begin_due = True
         self._thread_id = 0
-        self._used = 0
+        self.used = 0
         self._begun = self._standalone = False
         self._held = []
         self._held_bytes = 0
@@ -120,7 +123,20 @@ class Transactions:
     @property
     def has_changes(self) -> bool:
         """Whether the open transaction has used an ordinal."""
-        return self._used > 0
+        return self.used > 0
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether rows may come now."""
+        return self.transaction is not None and self._begun
+
+    def take_stretch(self, packed: PackedRows | None, used: int) -> None:
+        """Take rows events, of which ``packed`` holds those that are kept; ``used`` is the ordinal behind the last."""
+        if used > self.used:
+            self._next_ordinal()
+            self.used = used
+        if packed is not None:
+            self.put(Stretch(packed))
 
     def rows_ordinal(self) -> int:
         """Number the next rows event."""
@@ -129,14 +145,14 @@ class Transactions:
         return self._next_ordinal()
 
     def _next_ordinal(self) -> int:
-        ordinal = self._used
-        self._used = ordinal + 1
+        ordinal = self.used
+        self.used = ordinal + 1
         if self._begin_due and self.transaction is not None and self._begin is not None:
             self._begin_due = False
             self.put(Begin(self.transaction, self._begin.offset, self._begin.length, self._thread_id))
         return ordinal
 
-    def put(self, item: Item) -> None:
+    def put(self, item: Item | Stretch) -> None:
         """Take an item of the open transaction."""
         if self._dropped:
             return
@@ -209,7 +225,7 @@ class Transactions:
 
     def rollback(self, event: Event) -> None:
         """The end of a transaction of which nothing happened."""
-        if self._left and self._used:
+        if self._left and self.used:
             raise DecodeError(_undone("whole"))
         self._held = []
         self._begin_due = True
@@ -219,9 +235,9 @@ class Transactions:
         """The end of a prepared transaction: nothing of it happens here."""
         if self.transaction is None or self._held is None:
             raise ChainError("the end of a prepared transaction came without its start")
-        items = None if self._dropped else tuple(self._held)
-        group = PreparedGroup(self.transaction, self._used, items, self._held_bytes)
-        self._held, self._used = [], 0
+        items = None if self._dropped else tuple(unpacked(self._held))
+        group = PreparedGroup(self.transaction, self.used, items, self._held_bytes)
+        self._held, self.used = [], 0
         self._begin_due = True
         self.commit(event)
         return group
@@ -248,7 +264,7 @@ class Transactions:
 
     def commit_prepared(self, event: Event, count: int) -> None:
         """The end of a transaction whose ``count`` ordinals were used where it was prepared."""
-        self._used = count
+        self.used = count
         self.commit(event)
 
     def end_if_single(self, event: Event) -> None:
@@ -269,7 +285,7 @@ class Transactions:
                 event.length,
                 event.timestamp_s,
                 end,
-                self._used,
+                self.used,
                 xid,
                 empty=self._begin_due,
             )

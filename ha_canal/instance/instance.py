@@ -38,10 +38,9 @@ from ha_canal.instance.records import Records, Term
 from ha_canal.instance.runway_watch import RunwayWatch
 from ha_canal.instance.shown import notices_shown, runway_shown, show_reading, subscribers
 from ha_canal.instance.sources import Sources
-from ha_canal.model.change import Item
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import NOTHING_REMEMBERED
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel
 from ha_canal.mysql.connection import Ready
 from ha_canal.protos import canal_pb2
 from ha_canal.server.ports import LockBoard, Subscription
@@ -228,7 +227,7 @@ class Instance:
         self.sources.answers()
         return self._reader
 
-    async def _put(self, items: Sequence[Item | Run]) -> None:
+    async def _put(self, items: Sequence[Parcel]) -> None:
         if self._records.memory is not None:
             self._records.memory.saw(items)
         await self._ring.put(items)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
+from ha_canal.model.change import Commit, Item, Rows
 from ha_canal.model.gtid import GtidSet
+from ha_canal.model.stretch import Stretch, StretchPart
 from ha_canal.model.table import RowPlan
 
 
@@ -117,10 +118,17 @@ class RunPart:
         return any(self.wanted[index] and plan is rows.plan for index, plan in enumerate(plans))
 
 
-def unpacked(items: Iterable[Item | Run | RunPart]) -> Iterator[Item]:
-    """Yield ``items`` one by one, runs as what they hold."""
+Parcel = Item | Run | Stretch
+"""What the stream hands out and the ring holds: an item, or many that are packed."""
+
+Part = RunPart | StretchPart
+"""What a reader takes of what is packed."""
+
+
+def unpacked(items: Iterable[Parcel | Part]) -> Iterator[Item]:
+    """Yield ``items`` one by one, what is packed as what it holds."""
     for item in items:
-        if isinstance(item, Begin | Rows | Statement | Commit):
+        if isinstance(item, Item):
             yield item
         else:
             yield from item.items()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ha_canal.errors import NotSubscribedError, StaleEpochError
-from ha_canal.model.run import RunPart
+from ha_canal.model.run import Part
 from ha_canal.server.framing import message_of
 from ha_canal.server.ledger import Ledger
 from ha_canal.server.locks import ClientLock, Lease
@@ -36,7 +36,7 @@ _FAILED_DELAY_S = 1.0
 _SLICE_S = 0.002
 """Encoding gives the loop a turn after this long."""
 _PIECE_BYTES = 1 << 17
-"""So much of a run is encoded at once."""
+"""So much of what is packed is encoded at once."""
 _LARGE_BYTES = 1 << 20
 """Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
 which the loop must go on, or the watchdog ends the node."""
@@ -171,7 +171,7 @@ class Delivery:
         epoch = self._instance.epoch
         pause_at = self._loop.time() + _SLICE_S
         for item in _pieces(batch.items):
-            if isinstance(item, RunPart):
+            if isinstance(item, Part):
                 messages.append(item.encoded(epoch))
             elif item.size_bytes > _LARGE_BYTES:
                 entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
@@ -280,10 +280,10 @@ class Delivery:
                 future.set_exception(error)
 
 
-def _pieces(items: Iterable[Item | RunPart]) -> Iterator[Item | RunPart]:
-    """Yield the items, runs in pieces which are encoded in about a slice's time."""
+def _pieces(items: Iterable[Item | Part]) -> Iterator[Item | Part]:
+    """Yield the items, what is packed in pieces which are encoded in about a slice's time."""
     for item in items:
-        if isinstance(item, RunPart):
+        if isinstance(item, Part):
             yield from item.pieces(_PIECE_BYTES)
         else:
             yield item

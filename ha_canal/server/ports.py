@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ha_canal.errors import CanalError
     from ha_canal.model.change import Item
     from ha_canal.model.position import Position
-    from ha_canal.model.run import RunPart
+    from ha_canal.model.run import Part
     from ha_canal.protos.canal_pb2 import (
         DescribeReply,
         DescribeRequest,
@@ -39,7 +39,7 @@ class Batch(Protocol):
     @property
     def batch_id(self) -> int: ...
     @property
-    def items(self) -> tuple[Item | RunPart, ...]: ...
+    def items(self) -> tuple[Item | Part, ...]: ...
     @property
     def partial_transaction(self) -> bool: ...
     @property

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel, Run
+from ha_canal.model.stretch import Stretch
 from ha_canal.sink.filter import TableFilter
 
 _ABOUT_ACCOUNTS = re.compile(
@@ -31,23 +32,29 @@ class Sink:
         self._open = False
         self._held: Begin | None = None
 
-    def pass_items(self, items: Sequence[Item | Run]) -> list[Item | Run]:
+    def pass_items(self, items: Sequence[Parcel]) -> list[Parcel]:
         """Return what passes of ``items``, which go on where those of the last call ended.
 
         Raises ChainError when transactions do not follow each other.
         """
-        passed: list[Item | Run] = []
+        passed: list[Parcel] = []
         for item in items:
-            if isinstance(item, Run) and self._takes_whole(item):
-                passed.append(item)
+            if isinstance(item, Item):
+                self._pass_singly((item,), passed)
+            elif not self._takes_whole(item):
+                self._pass_singly(item.items(), passed)
             else:
-                self._pass_singly(item.items() if isinstance(item, Run) else (item,), passed)
+                if isinstance(item, Stretch):
+                    self._release_begin(item, passed)
+                passed.append(item)
         return passed
 
-    def _takes_whole(self, run: Run) -> bool:
-        return not self._open and all(self._filter.wants(plan.schema, plan.table) for plan in run.packed.plans)
+    def _takes_whole(self, packed: Run | Stretch) -> bool:
+        if isinstance(packed, Run) and self._open:
+            return False
+        return all(self._filter.wants(plan.schema, plan.table) for plan in packed.packed.plans)
 
-    def _pass_singly(self, items: Iterable[Item], passed: list[Item | Run]) -> None:
+    def _pass_singly(self, items: Iterable[Item], passed: list[Parcel]) -> None:
         for item in items:
             match item:
                 case Begin():
@@ -69,7 +76,7 @@ class Sink:
         self._open, self._held = False, None
         return replace(commit, empty=True) if nothing_passed and not commit.empty else commit
 
-    def _release_begin(self, item: Item, passed: list[Item | Run]) -> None:
+    def _release_begin(self, item: Item | Stretch, passed: list[Parcel]) -> None:
         if not self._open:
             raise _broken("a change comes without the Begin of its transaction", item)
         if self._held is not None:
@@ -84,5 +91,5 @@ class Sink:
         return not _ABOUT_ACCOUNTS.match(item.sql)  # what names no table may concern any
 
 
-def _broken(what: str, item: Item) -> ChainError:
+def _broken(what: str, item: Item | Stretch) -> ChainError:
     return ChainError(what, file=item.transaction.file, offset=item.offset)

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
+from ha_canal.model.change import Begin, Commit, Rows, Statement
 from ha_canal.model.position import Position, file_sequence
 from ha_canal.model.remembered import NOTHING_REMEMBERED, Remembered
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 
 MOST_REMEMBERED = 128
 """More than the threads with which a standby may apply transactions out of order, and few enough for each ack."""
@@ -32,7 +32,7 @@ class Fingerprints:
         self._crc = 0
         self._layout: tuple[object, ...] = ()
 
-    def of(self, items: Iterable[Item | Run]) -> Iterator[tuple[Commit, int]]:
+    def of(self, items: Iterable[Parcel]) -> Iterator[tuple[Commit, int]]:
         """Yield the end of each transaction that is not empty, and its fingerprint."""
         for item in unpacked(items):
             match item:
@@ -79,7 +79,7 @@ class Memory:
         self._files = [first]
         self._fingerprints = Fingerprints()
 
-    def saw(self, items: Iterable[Item | Run]) -> None:
+    def saw(self, items: Iterable[Parcel]) -> None:
         """Take note of items that were read and passed the instance's filter."""
         for commit, crc in self._fingerprints.of(items):
             key = file_sequence(commit.transaction.file)

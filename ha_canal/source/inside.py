@@ -19,10 +19,10 @@ from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.row_count import counting_plan
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.config import SourceSection
-from ha_canal.model.change import Begin, Commit, Item, Transaction
+from ha_canal.model.change import Begin, Commit, Transaction
 from ha_canal.model.gtid import MariadbGtidPosition, MysqlGtidSet
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 from ha_canal.model.size import size_of
 from ha_canal.mysql.dump import dump
 from ha_canal.source.binlog import Binlog
@@ -33,7 +33,7 @@ from ha_canal.source.refusal import explain_server_error
 _HEARTBEAT_S = 0.5
 """A server notices that we have gone when it speaks."""
 
-Screen = Callable[[Sequence[Item | Run]], Sequence[Item | Run]]
+Screen = Callable[[Sequence[Parcel]], Sequence[Parcel]]
 
 
 class Tables(Protocol):
@@ -108,7 +108,7 @@ class _Beginning:
     def is_over(self) -> bool:
         return self._is_over
 
-    def take(self, items: Sequence[Item | Run]) -> None:
+    def take(self, items: Sequence[Parcel]) -> None:
         for item in unpacked(items):
             if item.transaction.gtid != self._cursor.inside or self._is_over:
                 continue

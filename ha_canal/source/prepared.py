@@ -123,9 +123,7 @@ class PreparedRows:
 def _pass_over(stream: BinlogStream) -> None:
     """Let the stream see all that was fed."""
     while True:
-        if stream.next_run() is not None:
-            continue
-        got = stream.next_items(one_transaction=True)
+        got = stream.next_parcels()
         if isinstance(got, PlanNeeded):
             stream.supply_plan(got, None)
         elif not got:

@@ -16,7 +16,8 @@ from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement, Transaction
 from ha_canal.model.gtid import GtidSet, parse_gtid_set
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, Run, unpacked
+from ha_canal.model.stretch import Stretch
 
 
 class Progress:
@@ -53,12 +54,12 @@ class Progress:
         """Learn that the source had executed nothing with a GTID before the start."""
         self._from_empty = True
 
-    def fresh(self, items: Sequence[Item | Run]) -> Sequence[Item | Run]:
+    def fresh(self, items: Sequence[Parcel]) -> Sequence[Parcel]:
         """Return ``items``, read on or read again behind `position`, without what was handed on before.
 
         Raises ChainError when the transaction that was read in part is not there any more, or is not what it was.
         """
-        if self._open is None:
+        if self._open is None or not items or self._goes_on(self._open, items[0]):
             return items
         singly = list(unpacked(items))
         for index, item in enumerate(singly):
@@ -66,6 +67,15 @@ class Progress:
             if not self._was_handed_on(item):
                 return singly[index:]
         return []
+
+    def _goes_on(self, opened: Transaction, first: Parcel) -> bool:
+        """Whether ``first`` is the rest of the open transaction, or its end, and was not handed on."""
+        if isinstance(first, Run):
+            return False
+        if isinstance(first, Stretch):
+            return _is_same(opened, first.transaction) and first.ordinal >= self._next_ordinal
+        self._check_goes_on(opened, first)
+        return not self._was_handed_on(first)
 
     def _check_goes_on(self, opened: Transaction, item: Item) -> None:
         now = item.transaction
@@ -92,7 +102,7 @@ class Progress:
             case Commit():
                 return False
 
-    def advance(self, items: Iterable[Item | Run]) -> None:
+    def advance(self, items: Iterable[Parcel]) -> None:
         """Take note that ``items`` were handed on."""
         for item in items:
             match item:
@@ -101,6 +111,9 @@ class Progress:
                 case Rows() | Statement():
                     self._next_ordinal = item.ordinal + 1
                     self.rows_events += isinstance(item, Rows)
+                case Stretch():
+                    self._next_ordinal = item.last_ordinal + 1
+                    self.rows_events += item.packed.rows_events
                 case Commit():
                     self._close(item, parse_gtid_set(item.transaction.gtid) if item.transaction.gtid else None)
                 case Run():

@@ -25,9 +25,9 @@ from ha_canal.binlog.xa import XaRows
 from ha_canal.binlog.xa_transactions import PreparedNeeded
 from ha_canal.config import SourceSection
 from ha_canal.errors import SchemaMismatchError, SourceChangedError
-from ha_canal.model.change import Item, Statement, Transaction
+from ha_canal.model.change import Statement, Transaction
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel
 from ha_canal.model.table import RowPlan
 from ha_canal.mysql.connection import Ready, ServerInfo, Session, end_of_binlog, has_gtids_before, inspect, session
 from ha_canal.mysql.dump import BinlogSocket, by_gtid, dump
@@ -50,7 +50,7 @@ class Tables(Protocol):
 class Screen(Protocol):
     """Drops the items that nobody wants."""
 
-    def pass_items(self, items: Sequence[Item | Run]) -> list[Item | Run]: ...
+    def pass_items(self, items: Sequence[Parcel]) -> list[Parcel]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Reader:
         identity: Identity,
         tables: Tables,
         screen: Screen,
-        put: Callable[[Sequence[Item | Run]], Awaitable[None]],
+        put: Callable[[Sequence[Parcel]], Awaitable[None]],
         start: Position,
         *,
         ready: Ready | None = None,
@@ -160,22 +160,15 @@ class Reader:
 
     async def _pump(self, stream: BinlogStream, socket: BinlogSocket, db: Session, info: ServerInfo) -> None:
         while True:
-            if (run := stream.next_run()) is not None:
-                await self._hand_on([run])
-                await asyncio.sleep(0)
-                continue
-            if stream.is_cut:
-                await self._receive(stream, socket)
-                continue
-            match stream.next_items(one_transaction=True):
+            match stream.next_parcels():
                 case PlanNeeded() as needed:
                     stream.supply_plan(needed, await self._plan(needed, stream, db, info))
                 case [] if stream.prepared_needed is not None:
                     await self._deliver_prepared(stream.prepared_needed, stream, db, info)
                 case []:
                     await self._receive(stream, socket)
-                case items:
-                    await self._hand_on(items)
+                case parcels:
+                    await self._hand_on(parcels)
                     await asyncio.sleep(0)  # nor does a compressed transaction, of which more is here already
 
     async def _receive(self, stream: BinlogStream, socket: BinlogSocket) -> None:
@@ -199,11 +192,11 @@ class Reader:
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 stream.supply_prepared(needed, piece)
-                while stream.prepared_needed is needed and (items := stream.next_items()):
-                    assert not isinstance(items, PlanNeeded)  # it reads no further before all is supplied
-                    await self._hand_on(items)
+                while stream.prepared_needed is needed and (parcels := stream.next_parcels()):
+                    assert not isinstance(parcels, PlanNeeded)  # it reads no further before all is supplied
+                    await self._hand_on(parcels)
 
-    async def _hand_on(self, items: Sequence[Item | Run]) -> None:
+    async def _hand_on(self, items: Sequence[Parcel]) -> None:
         fresh = self.progress.fresh(items)
         for item in fresh:
             if isinstance(item, Statement):

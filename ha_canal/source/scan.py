@@ -11,15 +11,15 @@ from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.row_count import count_rows, counting_plan
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.errors import DecodeError
-from ha_canal.model.change import Commit, Item, Rows
+from ha_canal.model.change import Commit, Rows
 from ha_canal.model.gtid import MysqlGtidSet
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 from ha_canal.mysql.connection import ServerInfo
 from ha_canal.source.refusal import server_errors_explained
 from ha_canal.source.search import BinlogSearch
 
-Screen = Callable[[Sequence[Item | Run]], Sequence[Item | Run]]
+Screen = Callable[[Sequence[Parcel]], Sequence[Parcel]]
 
 
 class Tables(Protocol):
@@ -31,7 +31,7 @@ class Tables(Protocol):
 class Taker(Protocol):
     """What is done with the items that pass."""
 
-    def take(self, items: Iterable[Item | Run]) -> None: ...
+    def take(self, items: Iterable[Parcel]) -> None: ...
     def is_over(self) -> bool:
         """Whether it has seen enough."""
 
@@ -94,7 +94,7 @@ class Counting:
         self.can_count_rows = True
         """False: there are rows whose widths only the table's definition tells."""
 
-    def take(self, items: Iterable[Item | Run]) -> None:
+    def take(self, items: Iterable[Parcel]) -> None:
         for item in unpacked(items):
             match item:
                 case Rows():
@@ -124,7 +124,7 @@ class GtidsBefore:
         self.gtids = before
         self._end = end
 
-    def take(self, items: Iterable[Item | Run]) -> None:
+    def take(self, items: Iterable[Parcel]) -> None:
         for item in unpacked(items):
             if not isinstance(item, Commit) or not item.transaction.gtid:
                 continue

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ha_canal.model.change import Item
 from ha_canal.model.position import Position
 from ha_canal.model.remembered import Remembered
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel
 from ha_canal.source.fingerprint import Fingerprints
 from ha_canal.source.scan import place_behind
 
@@ -103,7 +102,7 @@ class SeamSearch:
         self._is_late = False
         self._fingerprints = Fingerprints()
 
-    def take(self, items: Iterable[Item | Run]) -> None:
+    def take(self, items: Iterable[Parcel]) -> None:
         """Take the next items of the new server's binlog."""
         for commit, fingerprint in self._fingerprints.of(items):
             self._is_late = self._is_late or commit.timestamp_s > self._until_s

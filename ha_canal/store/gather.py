@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ha_canal.model.change import Commit, Item
-from ha_canal.model.run import Run, RunPart
+from ha_canal.model.run import Part, Run
+from ha_canal.model.stretch import Stretch
 from ha_canal.store.walk import Milestone, Walk
 
 
@@ -12,7 +13,7 @@ class Gather:
 
     def __init__(self, walk: Walk, *, max_items: int, max_bytes: int) -> None:
         self.walk = walk
-        self.items: list[Item | RunPart] = []
+        self.items: list[Item | Part] = []
         self.size_bytes = 0
         self._entries = 0
         self.limited = False
@@ -25,6 +26,9 @@ class Gather:
         while not self._at_limit() and (item := self.walk.peek()) is not None:
             if isinstance(item, Run):
                 self._take_part()
+                continue
+            if isinstance(item, Stretch):
+                self._take_rows()
                 continue
             size_bytes = item.size_bytes
             if self.items and self.size_bytes + size_bytes > self._max_bytes:
@@ -46,7 +50,16 @@ class Gather:
         else:
             self.walk.open_run()
 
-    def _add(self, item: Item | RunPart, entries: int, size_bytes: int) -> None:
+    def _take_rows(self) -> None:
+        """Take what fits of the stretch ahead, an event at least if there is nothing yet."""
+        most_bytes = self._max_bytes - self.size_bytes
+        part = self.walk.take_rows(self._max_items - self._entries, most_bytes, at_least_one=not self.items)
+        if part is not None:
+            self._add(part, part.end - part.first, part.size_bytes)
+        else:
+            self.limited = True
+
+    def _add(self, item: Item | Part, entries: int, size_bytes: int) -> None:
         self.items.append(item)
         self._entries += entries
         self.size_bytes += size_bytes

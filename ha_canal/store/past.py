@@ -9,6 +9,7 @@ from ha_canal.model.change import Begin, Commit, Rows, Statement
 from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
 from ha_canal.model.position import file_sequence
 from ha_canal.model.run import Run
+from ha_canal.model.stretch import Stretch
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
 
@@ -32,6 +33,8 @@ class Past:
                 self.begin, self._freed_ordinals = begin, 0
             case Rows() | Statement() as entry:
                 self._freed_ordinals = entry.ordinal + 1
+            case Stretch() as stretch:
+                self._freed_ordinals = stretch.last_ordinal + 1
             case Commit() as commit:
                 self.begin, self._last = None, commit
                 self._add_gtids(commit.transaction.gtid, slot.gtids)

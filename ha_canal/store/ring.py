@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ha_canal.errors import StartPassedError, UsageError
-from ha_canal.model.change import Commit, Item
+from ha_canal.model.change import Commit
 from ha_canal.model.gtid import parse_gtid_set
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel, Run
 from ha_canal.store.past import Past
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
@@ -23,7 +23,7 @@ from ha_canal.store.subscription import Subscription
 
 
 class Ring:
-    """Items get sequence numbers from 1 on, in the order of put; a `Run` gets one per transaction.
+    """Items get sequence numbers from 1 on, in the order of put; a `Run` gets one per transaction, a `Stretch` one.
 
     Empty transactions at the end (a lone Commit each) share one slot, whatever their number: traffic that the source
     filters out does not fill the ring. Their GTIDs are kept.
@@ -54,7 +54,7 @@ class Ring:
 
     @property
     def items(self) -> int:
-        """Slots in use: items, a run or a row of empty transactions counting as one."""
+        """Slots in use: items, a run, a stretch or a row of empty transactions counting as one."""
         return self._items
 
     @property
@@ -71,7 +71,7 @@ class Ring:
         """Whether a put waits for room."""
         return self._room is not None
 
-    async def put(self, items: Sequence[Item | Run]) -> None:
+    async def put(self, items: Sequence[Parcel]) -> None:
         """Append ``items`` in order, and wait while there is no room: returns when the last one is in.
 
         A list larger than the ring goes in as room is made. If cancelled, what was put stays; `last_sequence` has
@@ -145,18 +145,18 @@ class Ring:
         slot.clear()
         self._freed = slot
 
-    def _merges(self, item: Item | Run) -> bool:
+    def _merges(self, item: Parcel) -> bool:
         """Whether ``item`` joins the empty transactions at the end, for which there is always room."""
         if isinstance(item, Run):
             return item.is_empty and self._tail.is_mark
         return isinstance(item, Commit) and item.empty and self._tail.is_mark
 
-    def _has_room(self, item: Item | Run) -> bool:
+    def _has_room(self, item: Parcel) -> bool:
         if not self._items:
             return True
         return self._items < self._max_items and self._used_bytes + item.size_bytes <= self._max_bytes
 
-    def _append(self, item: Item | Run) -> None:
+    def _append(self, item: Parcel) -> None:
         self._place(item)
         if isinstance(item, Run):
             for subscription in self._subscriptions.values():
@@ -165,7 +165,7 @@ class Ring:
             for subscription in self._subscriptions.values():
                 subscription.saw(item.transaction.gtid, self._tail.last)
 
-    def _place(self, item: Item | Run) -> None:
+    def _place(self, item: Parcel) -> None:
         if self._merges(item):
             if isinstance(item, Run):
                 self._tail.grow_by(item)
@@ -178,7 +178,7 @@ class Ring:
         self._items += 1
         self._used_bytes += slot.size_bytes
 
-    async def _wait_for_room(self, item: Item | Run) -> None:
+    async def _wait_for_room(self, item: Parcel) -> None:
         for subscription in list(self._subscriptions.values()):
             subscription.pass_over()
         while not self._has_room(item):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ha_canal.model.change import Commit, Item
+from ha_canal.model.change import Commit
 from ha_canal.model.gtid import GtidSet, MariadbGtidPosition, parse_gtid_set
-from ha_canal.model.run import Run
+from ha_canal.model.run import Parcel, Run
 
 
 class Slot:
@@ -23,7 +23,7 @@ class Slot:
 
     __slots__ = ("first", "gtids", "item", "last", "next", "size_bytes")
 
-    def __init__(self, sequence: int, item: Item | Run | None) -> None:
+    def __init__(self, sequence: int, item: Parcel | None) -> None:
         self.first = sequence
         self.last = sequence
         self.item = item

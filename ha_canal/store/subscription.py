@@ -16,7 +16,7 @@ from typing import Protocol
 from ha_canal.errors import NotOldestError, NotSubscribedError, UnknownBatchError, UsageError
 from ha_canal.model.change import Begin, Item
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, RunPart
+from ha_canal.model.run import Part, Run
 from ha_canal.store.gather import Gather
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Start
@@ -34,7 +34,7 @@ class Batch:
     """
 
     batch_id: int
-    items: tuple[Item | RunPart, ...]
+    items: tuple[Item | Part, ...]
     partial_transaction: bool
     position: Position
     size_bytes: int

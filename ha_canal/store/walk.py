@@ -9,6 +9,7 @@ done in part in an earlier life is ended properly even if nothing is left of it:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -17,8 +18,9 @@ from typing import NamedTuple
 from ha_canal.errors import ChainError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
-from ha_canal.model.run import Packed, Run, RunPart
+from ha_canal.model.run import Packed, Parcel, Run, RunPart
 from ha_canal.model.size import size_of
+from ha_canal.model.stretch import PackedRows, Stretch, StretchPart
 from ha_canal.model.table import RowPlan
 from ha_canal.store.slot import Slot
 from ha_canal.store.start import Done, Start
@@ -34,7 +36,7 @@ class Wanted:
 
     def __init__(self, wants: Callable[[str, str], bool]) -> None:
         self._wants = wants
-        self._last_packed: Packed | None = None
+        self._last_packed: Packed | PackedRows | None = None
         self._last_mask = b""
         self._answers: dict[tuple[str, str], bool] = {}
         self._last_plan: RowPlan | None = None
@@ -45,7 +47,7 @@ class Wanted:
             self._last_plan, self._last_answer = plan, self._table(plan.schema, plan.table)
         return self._last_answer
 
-    def mask(self, packed: Packed) -> bytes:
+    def mask(self, packed: Packed | PackedRows) -> bytes:
         """Return a byte per plan of ``packed``: 1 where its rows are wanted."""
         if packed is not self._last_packed:
             self._last_packed = packed
@@ -88,6 +90,7 @@ class Walk:
         "_resumed",
         "_slot",
         "_start",
+        "_stretch_at",
         "_wanted",
         "inside",
         "passed",
@@ -105,6 +108,7 @@ class Walk:
         self._done_bytes = 0  # of the transaction; negative: not known
         self._open: list[Item] = []  # the transaction of a run that is unpacked
         self._open_at = 0
+        self._stretch_at = 0  # events of the stretch ahead that were taken
         self.sequence = slot.last
         self.inside = False
         self.passed: list[Passed] = []
@@ -117,10 +121,10 @@ class Walk:
         twin.passed = []
         return twin
 
-    def peek(self) -> Item | Run | None:
+    def peek(self) -> Parcel | None:
         """Pass over what is not wanted; return the next entry that is, or None at the end of the ring.
 
-        A `Run` is what `take_part` or `open_run` come for.
+        A `Run` is what `take_part` or `open_run` come for, a `Stretch` what `take_rows` comes for.
         """
         while (slot := self._ahead()) is not None:
             item = self._item(slot)
@@ -130,6 +134,10 @@ class Walk:
                         return item
                 else:
                     self._unpack(slot, item)
+                continue
+            if isinstance(item, Stretch):
+                if self._is_shown(slot, item):
+                    return self._begin_first(item)
                 continue
             if isinstance(item, Rows | Statement):
                 if self._passes(item):
@@ -173,13 +181,27 @@ class Walk:
         """Unpack the next transaction of the run that `peek` returned: the next entries are its items."""
         self._unpack(*self._run_ahead())
 
+    def take_rows(self, most_entries: int, most_bytes: int, *, at_least_one: bool) -> StretchPart | None:
+        """Take what fits of the stretch that `peek` returned; None: nothing does."""
+        slot = self._ahead()
+        assert slot is not None
+        assert isinstance(slot.item, Stretch)
+        packed, first = slot.item.packed, self._stretch_at
+        end, size_bytes = packed.cut_rows(first, most_entries, most_bytes)
+        if end == first:
+            if not at_least_one:
+                return None
+            end, size_bytes = packed.cut_rows(first, 1, sys.maxsize)
+        self._leave_rows(slot, packed, end)
+        return StretchPart(packed, first, end, size_bytes)
+
     def milestone(self) -> Milestone:
         """Return this place. Only between transactions."""
         assert not self.inside
         return Milestone(self._slot, self.sequence, len(self.passed))
 
     def go_back(self, milestone: Milestone) -> None:
-        self._slot, self.sequence, self._open = milestone.slot, milestone.sequence, []
+        self._slot, self.sequence, self._open, self._stretch_at = milestone.slot, milestone.sequence, [], 0
         del self.passed[milestone.passed :]
         self._forget_transaction()
 
@@ -204,7 +226,7 @@ class Walk:
             return self._slot  # a mark that has grown since we passed it
         return self._slot.next
 
-    def _item(self, slot: Slot) -> Item | Run | None:
+    def _item(self, slot: Slot) -> Parcel | None:
         return self._open[self._open_at] if self._open else slot.item
 
     def _sequence(self, slot: Slot) -> int:
@@ -215,7 +237,29 @@ class Walk:
         if self._open and self._open_at + 1 < len(self._open):
             self._open_at += 1
             return
-        self._slot, self.sequence, self._open = slot, self._sequence(slot), []
+        self._slot, self.sequence, self._open, self._stretch_at = slot, self._sequence(slot), [], 0
+
+    # Stretches.
+
+    def _is_shown(self, slot: Slot, stretch: Stretch) -> bool:
+        """Whether the stretch ahead may be taken in parts. If not, it is passed over, or unpacked."""
+        mask = self._wanted.mask(stretch.packed)
+        if not any(mask):
+            self._leave_rows(slot, stretch.packed, stretch.packed.rows_events)
+            return False
+        if all(mask) and stretch.offset >= self._done.offset and stretch.ordinal >= self._done.ordinal:
+            return True
+        self._open, self._open_at = list(stretch.rest(self._stretch_at)), 0
+        return False
+
+    def _leave_rows(self, slot: Slot, packed: PackedRows, end: int) -> None:
+        """Step behind the events of a stretch up to ``end``."""
+        self._next_ordinal = packed.ordinal(end - 1) + 1
+        if self._done_bytes >= 0:
+            self._done_bytes += packed.body_bytes(self._stretch_at, end)
+        self._stretch_at = end
+        if end == packed.rows_events:
+            self._step(slot)
 
     # Runs.
 
@@ -263,7 +307,7 @@ class Walk:
             return False
         return self._wanted.plan(item.plan) if isinstance(item, Rows) else self._wanted.statement(item)
 
-    def _begin_first(self, item: Item) -> Item:
+    def _begin_first(self, item: Item | Stretch) -> Item | Stretch:
         if self.inside:
             return item
         if self._begin is None:

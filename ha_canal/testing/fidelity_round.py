@@ -21,7 +21,7 @@ from ha_canal.config import SourceSection
 from ha_canal.errors import CanalError
 from ha_canal.model.change import Item
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 from ha_canal.mysql.connection import end_of_binlog, inspect, session
 from ha_canal.source.reader import Identity, Reader
 from ha_canal.testing.database import DatabaseServer
@@ -181,7 +181,7 @@ class _Everything:
     def wants(self, schema: str, table: str) -> bool:
         return True
 
-    def pass_items(self, items: Sequence[Item | Run]) -> list[Item | Run]:
+    def pass_items(self, items: Sequence[Parcel]) -> list[Parcel]:
         return list(items)
 
 
@@ -193,7 +193,7 @@ async def read_items(server: DatabaseServer, start: Position) -> tuple[list[Item
     items: list[Item] = []
     done = asyncio.Event()
 
-    async def put(more: Sequence[Item | Run]) -> None:
+    async def put(more: Sequence[Parcel]) -> None:
         items.extend(unpacked(more))
         if reader.progress.position.order >= end.order:
             done.set()

@@ -17,7 +17,7 @@ from ha_canal.compiled import PURE
 from ha_canal.errors import StreamError
 from ha_canal.model.change import Item, Rows
 from ha_canal.model.gtid import GtidSet, parse_gtid_set
-from ha_canal.model.run import Run, RunPart, unpacked
+from ha_canal.model.run import Parcel, Run, RunPart, unpacked
 from ha_canal.model.table import RowPlan
 from ha_canal.protos.canal_pb2 import Messages
 from ha_canal.sink.filter import TableFilter
@@ -31,10 +31,10 @@ if PURE:
 EVERYTHING = TableFilter(".*\\..*")
 
 
-def read_with_runs(chunks: Sequence[bytes], planner: Planner = plan_for) -> tuple[list[Item | Run], str]:
+def read_with_runs(chunks: Sequence[bytes], planner: Planner = plan_for) -> tuple[list[Parcel], str]:
     """Return what a stream gives that is asked for runs, and its error."""
     stream = new_stream()
-    got: list[Item | Run] = []
+    got: list[Parcel] = []
     try:
         for chunk in chunks:
             stream.feed(chunk)
@@ -47,14 +47,10 @@ def read_with_runs(chunks: Sequence[bytes], planner: Planner = plan_for) -> tupl
     return got, f"at {stream.file}:{stream.offset} after {stream.transactions} and {stream.events} events"
 
 
-def _next_piece(stream: BinlogStream, planner: Planner, *, last: bool = False) -> Sequence[Item | Run]:
+def _next_piece(stream: BinlogStream, planner: Planner, *, last: bool = False) -> Sequence[Parcel]:
     """Return what comes next, nothing if more is to be fed; ``last``: what is cut is read as far as it goes."""
     while True:
-        if (run := stream.next_run()) is not None:
-            return [run]
-        if stream.is_cut and not last:
-            return []
-        got = stream.next_items(one_transaction=True)
+        got = stream.next_items() if last else stream.next_parcels()
         if not isinstance(got, PlanNeeded):
             return got
         stream.supply_plan(got, planner(got))
@@ -76,7 +72,7 @@ def read_without(chunks: Sequence[bytes], planner: Planner = plan_for) -> tuple[
     return items, f"at {stream.file}:{stream.offset} after {stream.transactions} and {stream.events} events"
 
 
-def told(items: Sequence[Item | Run]) -> list[str]:
+def told(items: Sequence[Parcel]) -> list[str]:
     """Return what readers of the ring are told, line by line."""
     lines: list[str] = []
     sink = Sink(EVERYTHING)
@@ -176,11 +172,13 @@ def one_run(steps: Sequence[str]) -> tuple[Run, list[list[Item]]]:
     stream = new_stream()
     stream.feed(written(["row", "two tables", "dropped", *steps]))
     while stream.transactions < 3 or not stream.at_transaction_boundary:
-        got = stream.next_items(one_transaction=True)
+        got = stream.next_items(1)
         if isinstance(got, PlanNeeded):
             stream.supply_plan(got, planner(got))
-    run = stream.next_run()
-    assert run is not None
+    parcels = stream.next_parcels()
+    assert isinstance(parcels, list)
+    [run] = parcels
+    assert isinstance(run, Run)
     return run, [run.packed.items(index) for index in range(run.packed.count)]
 
 

@@ -94,11 +94,11 @@ def _assert_at(error: StreamError, item: Item) -> None:
 
 def _next(stream: BinlogStream, *, runs: bool) -> list[Item]:
     while True:
-        if runs and (run := stream.next_run()) is not None:
-            return list(unpacked([run]))
-        got = stream.next_items(one_transaction=runs)
+        got = stream.next_parcels() if runs else stream.next_items()
+        if not got and runs:  # what is cut is read as far as it goes
+            got = stream.next_items()
         if not isinstance(got, PlanNeeded):
-            return got
+            return list(unpacked(got))
         stream.supply_plan(got, plan_of(got.table_map))
 
 

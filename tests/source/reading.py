@@ -11,7 +11,7 @@ from ha_canal.config import SourceSection
 from ha_canal.errors import CanalError
 from ha_canal.model.change import ChangeKind, Item, Rows, Statement
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 from ha_canal.mysql.connection import end_of_binlog, inspect, session, start_of_binlog
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
@@ -37,7 +37,7 @@ class Reading:
         wanted = TableFilter(tables)
         self.reader = Reader(source, IDENTITY, wanted, Sink(wanted), self._put, start)
 
-    async def _put(self, got: Sequence[Item | Run]) -> None:
+    async def _put(self, got: Sequence[Parcel]) -> None:
         items = list(unpacked(got))
         self.items += items
         self.ids += [int(row[0]) for item in items if isinstance(item, Rows) for row in images(item)]

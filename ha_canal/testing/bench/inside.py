@@ -19,7 +19,7 @@ from ha_canal.config import RingSection, SourceSection
 from ha_canal.errors import CanalError, UsageError
 from ha_canal.model.change import Commit, Item, Rows
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, unpacked
 from ha_canal.mysql.connection import inspect, session, start_of_binlog
 from ha_canal.protos.canal_pb2 import Messages, Notice
 from ha_canal.protos.entry_pb2 import ROWDATA, TRANSACTIONEND, Entry, RowChange
@@ -112,7 +112,7 @@ async def _reading(
     subscription = ring.subscribe(_NAME, start=start, wants=wants)
     done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
 
-    async def put(items: Sequence[Item | Run]) -> None:
+    async def put(items: Sequence[Parcel]) -> None:
         progress = reader.progress
         if not _is_at(progress.position, task.until):
             await ring.put(items)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from ha_canal.binlog.encode import encode_entry
 from ha_canal.binlog.events import EventType
 from ha_canal.binlog.layouts import PlanNeeded
+from ha_canal.binlog.packets import ServerError
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.compiled import PURE
-from ha_canal.errors import StreamError
+from ha_canal.errors import SourceLostError, StreamError
 from ha_canal.model.change import Item, Rows
 from ha_canal.model.gtid import GtidSet, parse_gtid_set
 from ha_canal.model.run import Parcel, Run, RunPart, unpacked
@@ -42,7 +43,7 @@ def read_with_runs(chunks: Sequence[bytes], planner: Planner = plan_for) -> tupl
                 got += piece
         while piece := _next_piece(stream, planner, last=True):
             got += piece
-    except StreamError as error:
+    except (StreamError, ServerError, SourceLostError) as error:
         return got, str(error)
     return got, f"at {stream.file}:{stream.offset} after {stream.transactions} and {stream.events} events"
 
@@ -67,7 +68,7 @@ def read_without(chunks: Sequence[bytes], planner: Planner = plan_for) -> tuple[
                     stream.supply_plan(got, planner(got))
                 else:
                     items += got
-    except StreamError as error:
+    except (StreamError, ServerError, SourceLostError) as error:
         return items, str(error)
     return items, f"at {stream.file}:{stream.offset} after {stream.transactions} and {stream.events} events"
 
@@ -169,12 +170,14 @@ def test_a_damaged_file_without_checksums_is_read_no_further_than_item_by_item()
 
 def one_run(steps: Sequence[str]) -> tuple[Run, list[list[Item]]]:
     """Return a run of these transactions, and each one as items; the tables were met before."""
+    before = ["row", "two tables", "dropped"]
+    head, whole = written(before), written([*before, *steps])
     stream = new_stream()
-    stream.feed(written(["row", "two tables", "dropped", *steps]))
-    while stream.transactions < 3 or not stream.at_transaction_boundary:
-        got = stream.next_items(1)
+    stream.feed(head)
+    while got := stream.next_items():
         if isinstance(got, PlanNeeded):
             stream.supply_plan(got, planner(got))
+    stream.feed(whole[len(head) :])
     parcels = stream.next_parcels()
     assert isinstance(parcels, list)
     [run] = parcels

@@ -158,3 +158,49 @@ class Listed:
 
     def encode(self, first: int, end: int, wanted: bytes, epoch: int) -> bytes:
         raise NotImplementedError  # rings do not encode
+
+
+@dataclass
+class ListedRows:
+    """What a stretch stands on, as a list of items: the plain twin of the compiled `PackedRows`."""
+
+    rows: Sequence[Rows]
+
+    @property
+    def transaction(self) -> Transaction:
+        return self.rows[0].transaction
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(rows.size_bytes for rows in self.rows)
+
+    @property
+    def rows_events(self) -> int:
+        return len(self.rows)
+
+    @property
+    def plans(self) -> tuple[RowPlan, ...]:
+        return tuple({id(rows.plan): rows.plan for rows in self.rows}.values())
+
+    def item(self, index: int) -> Rows:
+        return self.rows[index]
+
+    def ordinal(self, index: int) -> int:
+        return self.rows[index].ordinal
+
+    def offset(self, index: int) -> int:
+        return self.rows[index].offset
+
+    def body_bytes(self, first: int, end: int) -> int:
+        return sum(len(rows.body) for rows in self.rows[first:end])
+
+    def cut_rows(self, index: int, most_events: int, most_bytes: int) -> tuple[int, int]:
+        end, size = index, 0
+        for rows in self.rows[index : index + most_events]:
+            if size + rows.size_bytes > most_bytes:
+                break
+            end, size = end + 1, size + rows.size_bytes
+        return end, size
+
+    def encode_rows(self, first: int, end: int, epoch: int) -> bytes:
+        raise NotImplementedError  # rings do not encode

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypedDict
 
 import pytest
@@ -20,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ha_canal.errors import NotOldestError, StartPassedError, UnknownBatchError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Statement
 from ha_canal.model.position import Position
-from ha_canal.model.run import Run, unpacked
+from ha_canal.model.run import Parcel, Run, unpacked
+from ha_canal.model.stretch import Stretch
 from ha_canal.store import Batch, Ring, Subscription
-from tests.store.changes import UUID, Listed, Wants, Writer, wants
+from tests.store.changes import UUID, Listed, ListedRows, Wants, Writer, wants
 
 
 class Limits(TypedDict):
@@ -87,14 +89,28 @@ def assert_well_formed(items: list[Item]) -> None:
             inside = None
 
 
-def in_transactions(item: Item | Run) -> list[list[Item]]:
-    """Return the items per sequence number that ``item`` takes."""
-    return [item.packed.items(index) for index in range(item.packed.count)] if isinstance(item, Run) else [[item]]
+def by_sequence(parcel: Parcel) -> list[list[Item]]:
+    """Return the items per sequence number that ``parcel`` takes."""
+    if isinstance(parcel, Run):
+        return [parcel.packed.items(index) for index in range(parcel.packed.count)]
+    return [list(unpacked([parcel]))]
 
 
-def in_runs(items: list[Item], lengths: list[int]) -> list[Item | Run]:
+def in_stretches(items: list[Item], most: int) -> list[Parcel]:
+    """Return the rows that follow each other in ``items`` as stretches of at most so many."""
+    put: list[Parcel] = []
+    for is_rows, some in groupby(items, lambda item: isinstance(item, Rows)):
+        if not is_rows:
+            put += some
+            continue
+        rows = [item for item in some if isinstance(item, Rows)]
+        put += [Stretch(ListedRows(rows[at : at + most])) for at in range(0, len(rows), most)]
+    return put
+
+
+def in_runs(items: list[Item], lengths: list[int]) -> list[Parcel]:
     """Return the transactions of ``items`` in runs of these lengths, until they are used up."""
-    put: list[Item | Run] = []
+    put: list[Parcel] = []
     transactions: list[list[Item]] = [[]]
     for item in items:
         transactions[-1].append(item)
@@ -168,16 +184,21 @@ class RingMachine(RuleBasedStateMachine):
             return
         self.start_put(in_runs(self.writer.written[self.sent :], lengths))
 
+    @precondition(lambda self: self.putting is None)
+    @rule(count=st.integers(1, 20), most=st.integers(1, 6))
+    def put_stretches(self, count: int, most: int) -> None:
+        self.start_put(in_stretches(self.writer.written[self.sent : self.sent + count], most))
+
     @property
     def sent(self) -> int:
         """How many of the items written are in the ring, or were."""
         return self.item_counts[self.ring.last_sequence]
 
-    def start_put(self, items: Sequence[Item | Run]) -> None:
+    def start_put(self, items: Sequence[Parcel]) -> None:
         del self.item_counts[self.ring.last_sequence + 1 :]
         for item in items:
-            for transaction in in_transactions(item):
-                self.item_counts.append(self.item_counts[-1] + len(transaction))
+            for together in by_sequence(item):
+                self.item_counts.append(self.item_counts[-1] + len(together))
         self.putting = self.loop.create_task(self.ring.put(items))
         self.settle()
 

@@ -4,7 +4,7 @@
 The compiled half of `ha_canal.model.run`, which says what each method means.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
@@ -12,7 +12,17 @@ from libc.string cimport memcmp, memcpy
 from ha_canal.binlog._buffer cimport Buffer, put_bytes, put_integer, written
 from ha_canal.binlog._digits cimport put_unsigned
 from ha_canal.binlog._header cimport Header, Text, put_decimal_field
-from ha_canal.binlog._packed_rows cimport ITEM_OVERHEAD, PackedRows, RowsEvent, empty, put_entry, text_of
+from ha_canal.binlog._packed_rows cimport (
+    ITEM_OVERHEAD,
+    PackedRows,
+    RowsEvent,
+    Scratch,
+    borrow,
+    empty,
+    given_back,
+    put_entry,
+    text_of,
+)
 
 from uuid import UUID
 
@@ -199,7 +209,7 @@ cdef class Packed(PackedRows):
 
     def encode(self, Py_ssize_t first, Py_ssize_t end, bytes wanted, int64_t epoch):
         """Return the entries of these transactions as serialized ``messages`` fields of a ``Messages``."""
-        cdef Buffer out = Buffer(NULL, 0, 0), change = Buffer(NULL, 0, 0)
+        cdef Scratch scratch = borrow()
         cdef Header header
         cdef const char* mask = PyBytes_AS_STRING(wanted)
         cdef Py_ssize_t index
@@ -208,15 +218,11 @@ cdef class Packed(PackedRows):
             raise IndexError("a byte per plan")
         self.compile_plans()
         header.file, header.uuid, header.epoch = text_of(self.file_utf8), text_of(self.uuid_utf8), epoch
-        try:
-            for index in range(first, end):
-                tx = self.tx(index)
-                if self.wanted_rows(tx, mask):
-                    self.put_tx(tx, mask, &header, &out, &change)
-            return PyBytes_FromStringAndSize(<char*>out.data, out.size)
-        finally:
-            free(out.data)
-            free(change.data)
+        for index in range(first, end):
+            tx = self.tx(index)
+            if self.wanted_rows(tx, mask):
+                self.put_tx(tx, mask, &header, &scratch.out, &scratch.change)
+        return given_back(scratch)
 
     cdef int put_tx(self, Tx* tx, const char* mask, Header* header, Buffer* out, Buffer* change) except -1:
         cdef uint8_t gtid[120]

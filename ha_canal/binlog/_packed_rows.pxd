@@ -34,6 +34,12 @@ cdef class PackedRows:
     cdef int put_rows(self, RowsEvent* event, Header* header, Buffer* out, Buffer* change) except -1
 
 
+cdef class Scratch:
+    cdef Buffer out, change
+
+
+cdef Scratch borrow()
+cdef bytes given_back(Scratch scratch)
 cdef Text text_of(bytes source) noexcept
 cdef int empty(Buffer* out, size_t room) except -1
 cdef int put_entry(Buffer* out, const Header* header, int kind, const Buffer* store_value) except -1

@@ -19,6 +19,7 @@ from ha_canal.model.change import ChangeKind, Rows
 
 cdef enum:
     ROWS = 2  # EntryType
+    KEPT_BYTES = 8 << 20  # of a scratch at rest
 
 KINDS = (None, ChangeKind.INSERT, ChangeKind.UPDATE, ChangeKind.DELETE)
 
@@ -116,7 +117,7 @@ cdef class PackedRows:
 
     def encode_rows(self, Py_ssize_t first, Py_ssize_t end, int64_t epoch):
         """Return the entries of these events as serialized ``messages`` fields of a ``Messages``."""
-        cdef Buffer out = Buffer(NULL, 0, 0), change = Buffer(NULL, 0, 0)
+        cdef Scratch scratch = borrow()
         transaction = self.transaction
         cdef bytes file = transaction.file.encode(), uuid = transaction.server_uuid.encode()
         cdef bytes gtid = transaction.gtid.encode()
@@ -126,13 +127,9 @@ cdef class PackedRows:
         header.start_offset, header.server_id = transaction.start_offset, transaction.server_id
         header.commit_us = transaction.commit_timestamp_us
         self.compile_plans()
-        try:
-            for index in range(first, end):
-                self.put_rows(self.event(index), &header, &out, &change)
-            return PyBytes_FromStringAndSize(<char*>out.data, out.size)
-        finally:
-            free(out.data)
-            free(change.data)
+        for index in range(first, end):
+            self.put_rows(self.event(index), &header, &scratch.out, &scratch.change)
+        return given_back(scratch)
 
     cdef int compile_plans(self) except -1:
         if self.compiled is None:
@@ -161,6 +158,32 @@ cdef class PackedRows:
         header.place = Text(<char*>ordinal, put_unsigned(ordinal, event.ordinal) - ordinal)
         header.offset, header.event_length, header.timestamp_s = event.offset, event.event_bytes, event.timestamp_s
         return put_entry(out, header, ROWS, change)
+
+
+cdef class Scratch:
+    """Where entries are made before their size is known."""
+
+    def __dealloc__(self):
+        free(self.out.data)
+        free(self.change.data)
+
+
+cdef list spare = []
+"""At rest, to be used again: fresh memory costs more than what is written into it."""
+
+
+cdef Scratch borrow():
+    cdef Scratch scratch = spare.pop() if spare else Scratch.__new__(Scratch)
+    scratch.out.size = 0
+    return scratch
+
+
+cdef bytes given_back(Scratch scratch):
+    """Return what was made. After an error a scratch is not given back, and that is all."""
+    cdef bytes made = PyBytes_FromStringAndSize(<char*>scratch.out.data, scratch.out.size)
+    if len(spare) < 2 and scratch.out.room + scratch.change.room <= KEPT_BYTES:
+        spare.append(scratch)
+    return made
 
 
 cdef Text text_of(bytes source) noexcept:

@@ -53,6 +53,7 @@ _GC_THRESHOLDS = (20_000, 20, 20)
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path))
 def serve(path: Path) -> None:
     """Run one node until it is stopped by SIGTERM or Ctrl-C."""
+    from ha_canal.cli.allocator import keep_freed_memory
     from ha_canal.config import load_config
     from ha_canal.node import node
 
@@ -79,6 +80,7 @@ def serve(path: Path) -> None:
 
     with _plain_errors():
         config = load_config(path)
+        keep_freed_memory()
         asyncio.run(run())
 
 

@@ -37,6 +37,8 @@ _SLICE_S = 0.002
 """Encoding gives the loop a turn after this long."""
 _PIECE_BYTES = 1 << 17
 """So much of what is packed is encoded at once."""
+_GATHER_S = 0.005
+"""Acks that came during a write are a stream of them, for none of which anybody waits: the next write waits for more."""
 _LARGE_BYTES = 1 << 20
 """Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
 which the loop must go on, or the watchdog ends the node."""
@@ -266,6 +268,7 @@ class Delivery:
             self._answer(due.batch_ids)
             if not ledger.wanted:
                 return
+            await asyncio.sleep(_GATHER_S)
 
     def _answer(self, batch_ids: tuple[int, ...]) -> None:
         for batch_id in batch_ids:

@@ -37,4 +37,7 @@ cdef class Packed(PackedRows):
     cdef object transaction_of(self, Tx* tx)
     cdef object commit_of(self, Tx* tx, object transaction)
     cdef Py_ssize_t wanted_rows(self, Tx* tx, const char* mask) noexcept
-    cdef int put_tx(self, Tx* tx, const char* mask, Header* header, Buffer* out, Buffer* change) except -1
+    cdef uint8_t* put_gtid(self, uint8_t* at, Tx* tx) except NULL
+    cdef int put_tx(
+        self, Tx* tx, const char* mask, bint marks, Header* header, Buffer* out, Buffer* change
+    ) except -1

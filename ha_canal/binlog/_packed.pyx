@@ -207,7 +207,7 @@ cdef class Packed(PackedRows):
             index += 1
         return index, entries, size
 
-    def encode(self, Py_ssize_t first, Py_ssize_t end, bytes wanted, int64_t epoch):
+    def encode(self, Py_ssize_t first, Py_ssize_t end, bytes wanted, int64_t epoch, *, bint marks=True):
         """Return the entries of these transactions as serialized ``messages`` fields of a ``Messages``."""
         cdef Scratch scratch = borrow()
         cdef Header header
@@ -221,39 +221,50 @@ cdef class Packed(PackedRows):
         for index in range(first, end):
             tx = self.tx(index)
             if self.wanted_rows(tx, mask):
-                self.put_tx(tx, mask, &header, &scratch.out, &scratch.change)
+                self.put_tx(tx, mask, marks, &header, &scratch.out, &scratch.change)
         return given_back(scratch)
 
-    cdef int put_tx(self, Tx* tx, const char* mask, Header* header, Buffer* out, Buffer* change) except -1:
+    cdef int put_tx(
+        self, Tx* tx, const char* mask, bint marks, Header* header, Buffer* out, Buffer* change
+    ) except -1:
         cdef uint8_t gtid[120]
-        cdef uint8_t* end = gtid
-        cdef bytes source
         cdef int32_t at
-        if tx.source >= 0:
-            source = self.sources[tx.source]
-            end = put_bytes(end, PyBytes_AS_STRING(source), PyBytes_GET_SIZE(source))
-            end[0] = c':'
-            end = put_unsigned(end + 1, tx.number)
-        elif tx.source == OF_MARIADB:
-            end = put_unsigned(end, tx.domain)
-            end[0] = c'-'
-            end = put_unsigned(end + 1, tx.server_id)
-            end[0] = c'-'
-            end = put_unsigned(end + 1, tx.number)
-        header.gtid = Text(<char*>gtid, end - gtid)
+        header.gtid = Text(<char*>gtid, self.put_gtid(gtid, tx) - gtid)
         header.start_offset, header.server_id, header.commit_us = tx.start_offset, tx.server_id, tx.commit_us
-        header.rows = header.kind = header.names.size = 0
-        header.place, header.offset = Text(b"begin", 5), tx.begin_offset
-        header.event_length, header.timestamp_s = tx.begin_bytes, tx.timestamp_s
-        empty(change, 32)
-        written(change, put_integer(change.data, 4 << 3, tx.thread_id))
-        put_entry(out, header, BEGIN, change)
+        if marks:
+            header.place, header.offset = Text(b"begin", 5), tx.begin_offset
+            header.event_length, header.timestamp_s = tx.begin_bytes, tx.timestamp_s
+            empty(change, 32)
+            written(change, put_integer(change.data, 4 << 3, tx.thread_id))
+            put_mark(out, header, BEGIN, change)
         for at in range(tx.rows_from, tx.rows_to):
             if mask[self.rows[at].plan]:
                 self.put_rows(&self.rows[at], header, out, change)
-        header.rows = header.kind = header.names.size = 0
-        header.place, header.offset = Text(b"end", 3), tx.last_offset
-        header.event_length, header.timestamp_s = tx.last_bytes, tx.last_timestamp_s
-        empty(change, 32)
-        written(change, put_decimal_field(change.data, 0x12, tx.xid))
-        return put_entry(out, header, END, change)
+        if marks:
+            header.place, header.offset = Text(b"end", 3), tx.last_offset
+            header.event_length, header.timestamp_s = tx.last_bytes, tx.last_timestamp_s
+            empty(change, 32)
+            written(change, put_decimal_field(change.data, 0x12, tx.xid))
+            put_mark(out, header, END, change)
+        return 0
+
+    cdef uint8_t* put_gtid(self, uint8_t* at, Tx* tx) except NULL:
+        cdef bytes source
+        if tx.source >= 0:
+            source = self.sources[tx.source]
+            at = put_bytes(at, PyBytes_AS_STRING(source), PyBytes_GET_SIZE(source))
+            at[0] = c':'
+            return put_unsigned(at + 1, tx.number)
+        if tx.source == OF_MARIADB:
+            at = put_unsigned(at, tx.domain)
+            at[0] = c'-'
+            at = put_unsigned(at + 1, tx.server_id)
+            at[0] = c'-'
+            at = put_unsigned(at + 1, tx.number)
+        return at
+
+
+cdef int put_mark(Buffer* out, Header* header, int kind, const Buffer* store_value) except -1:
+    """Put an entry that begins or ends a transaction, which has no table."""
+    header.rows = header.kind = header.names.size = 0
+    return put_entry(out, header, kind, store_value)

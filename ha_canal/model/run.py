@@ -51,8 +51,11 @@ class Packed(Protocol):
     def cut(self, index: int, wanted: bytes, most_entries: int, most_bytes: int) -> tuple[int, int, int]:
         """Return (end, entries, bytes) of the transactions from ``index`` on that fit whole; none: end is ``index``."""
 
-    def encode(self, first: int, end: int, wanted: bytes, epoch: int) -> bytes:
-        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError."""
+    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, marks: bool = True) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError.
+
+        Without ``marks`` only those of rows: not what begins and ends the transactions.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +112,9 @@ class RunPart:
         for first in range(self.first, self.end, step):
             yield replace(self, first=first, end=min(first + step, self.end), entries=0, size_bytes=0)
 
-    def encoded(self, epoch: int) -> bytes:
-        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError."""
-        return self.packed.encode(self.first, self.end, self.wanted, epoch)
+    def encoded(self, epoch: int, *, marks: bool = True) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. See `Packed.encode`."""
+        return self.packed.encode(self.first, self.end, self.wanted, epoch, marks=marks)
 
     def _wants(self, rows: Rows) -> bool:
         plans = self.packed.plans

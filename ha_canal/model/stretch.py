@@ -100,6 +100,9 @@ class StretchPart:
         for first in range(self.first, self.end, step):
             yield replace(self, first=first, end=min(first + step, self.end), size_bytes=0)
 
-    def encoded(self, epoch: int) -> bytes:
-        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError."""
+    def encoded(self, epoch: int, *, marks: bool = True) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError.
+
+        A stretch has no ``marks``: nothing begins or ends in it.
+        """
         return self.packed.encode_rows(self.first, self.end, epoch)

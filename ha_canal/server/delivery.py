@@ -38,7 +38,8 @@ _SLICE_S = 0.002
 _PIECE_BYTES = 1 << 17
 """So much of what is packed is encoded at once."""
 _GATHER_S = 0.005
-"""Acks that came during a write are a stream of them, for none of which anybody waits: the next write waits for more."""
+"""Acks that came during a write are a stream of them, for none of which anybody waits: the next write waits for more
+of them."""
 _LARGE_BYTES = 1 << 20
 """Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
 which the loop must go on, or the watchdog ends the node."""
@@ -124,10 +125,15 @@ class Delivery:
             raise NotSubscribedError(f"client id {self._client_id!r} of instance {self._name!r} has no subscription")
         return self._subscription
 
-    async def take(self, token: str, *, max_items: int, max_bytes: int, timeout_s: float) -> Taken | None:
-        """Return the next batch that has something to say, or None when none came in time."""
+    async def take(
+        self, token: str, *, max_items: int, max_bytes: int, timeout_s: float, marks: bool = True
+    ) -> Taken | None:
+        """Return the next batch that has something to say, or None when none came in time.
+
+        Without ``marks`` the entries that begin and end a transaction are left out where that costs nothing.
+        """
         subscription = self._subscribed(token)
-        taking = self._loop.create_task(self._take(subscription, max_items, max_bytes, timeout_s))
+        taking = self._loop.create_task(self._take(subscription, max_items, max_bytes, timeout_s, marks=marks))
         self._takes.add(taking)
         taking.add_done_callback(self._takes.discard)
         try:
@@ -142,7 +148,9 @@ class Delivery:
                 f"client id {self._client_id!r} of instance {self._name!r}: this session has ended"
             ) from None
 
-    async def _take(self, subscription: Subscription, max_items: int, max_bytes: int, timeout_s: float) -> Taken | None:
+    async def _take(
+        self, subscription: Subscription, max_items: int, max_bytes: int, timeout_s: float, *, marks: bool
+    ) -> Taken | None:
         deadline = self._loop.time() + timeout_s
         while True:
             left_s = max(0.0, deadline - self._loop.time())
@@ -150,14 +158,14 @@ class Delivery:
             batch = await subscription.get(max_items=max_items, max_bytes=max_bytes, timeout_s=left_s)
             if batch is None:
                 return None
-            if taken := await self._hand_out(batch):
+            if taken := await self._hand_out(batch, marks=marks):
                 return taken
 
-    async def _hand_out(self, batch: Batch) -> Taken | None:
+    async def _hand_out(self, batch: Batch, *, marks: bool) -> Taken | None:
         """Note the batch and encode it; when that fails it is taken back, so that the next get gives it again."""
         self._ledger.hand_out(batch.batch_id, batch.position)
         try:
-            messages = await self._encoded(batch)
+            messages = await self._encoded(batch, marks=marks)
             self._instance.check_output()
         except BaseException:
             self.take_back(batch.batch_id)
@@ -168,13 +176,13 @@ class Delivery:
         self._arm_silent_timer()
         return None
 
-    async def _encoded(self, batch: Batch) -> list[bytes]:
+    async def _encoded(self, batch: Batch, *, marks: bool) -> list[bytes]:
         messages: list[bytes] = []
         epoch = self._instance.epoch
         pause_at = self._loop.time() + _SLICE_S
         for item in _pieces(batch.items):
             if isinstance(item, Part):
-                messages.append(item.encoded(epoch))
+                messages.append(item.encoded(epoch, marks=marks))
             elif item.size_bytes > _LARGE_BYTES:
                 entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
                 messages += message_of(entry)

@@ -224,6 +224,8 @@ def test_a_part_of_a_run_has_the_entries_of_its_wanted_items(steps: list[str], d
     assert sum(item.size_bytes for item in items) == size_bytes <= size
     encoded = Messages.FromString(packed.encode(first, end, wanted, 7)).messages
     assert list(encoded) == [encode_entry(item, epoch=7) for item in items]
+    unmarked = Messages.FromString(packed.encode(first, end, wanted, 7, marks=False)).messages
+    assert list(unmarked) == [encode_entry(item, epoch=7) for item in items if isinstance(item, Rows)]
     more = list(RunPart(packed, first, min(end + 1, packed.count), wanted, 0, 0).items())
     assert end == packed.count or len(more) > entries or sum(item.size_bytes for item in more) > size
     having = [

@@ -21,6 +21,7 @@ import pytest
 from ha_canal.client import Batch, Client
 from ha_canal.errors import LockedError
 from ha_canal.protos import canal_pb2, canal_pb2_grpc
+from ha_canal.protos.entry_pb2 import ROWDATA, TRANSACTIONBEGIN, TRANSACTIONEND, Entry
 from ha_canal.testing.eventually import eventually
 from ha_canal.testing.nodes import NodeProcess
 from tests.end_to_end.cluster import PATIENCE_S, Cluster
@@ -137,6 +138,35 @@ def test_two_clients_with_filters_of_their_own_read_independently(quiet: Cluster
         _fill(quiet, "left_t", range(5, 10))
         assert _ids(left, 5) == list(range(5, 10))  # whatever the other one has not read
         assert _ids(right, 5) == list(range(100, 105))
+
+
+def test_the_marks_of_transactions_come_to_whoever_asks_for_them(quiet: Cluster) -> None:
+    _fill(quiet, "marked", range(0))
+    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", transaction_marks=True) as marks:
+        for client in (plain, marks):
+            client.subscribe()
+            client.close()
+    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", transaction_marks=True) as marks:
+        _fill(quiet, "marked", range(30))
+        entries, ids = _iterated(marks, 30)
+        assert entries == [TRANSACTIONBEGIN, ROWDATA, TRANSACTIONEND] * 30
+        unmarked, same_ids = _iterated(plain, 30)
+    assert same_ids == ids
+    assert [kind for kind in unmarked if kind == ROWDATA] == [ROWDATA] * 30
+
+
+def _iterated(client: Client, count: int) -> tuple[list[int], list[str]]:
+    """Read ``count`` inserted rows, and what was not read with them of the last transaction; return types and ids."""
+    types: list[int] = []
+    ids: list[str] = []
+    for batch in client:
+        types += [Entry.FromString(raw).entryType for raw in batch.entries]
+        ids += _event_ids(batch)
+        done = len(ids) >= count and not batch.partial_transaction
+        batch.ack(wait=done)
+        if done:
+            return types, ids
+    raise AssertionError("the stream ended")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ class Listed:
             entries, size, index = entries + len(items), size + more, index + 1
         return index, entries, size
 
-    def encode(self, first: int, end: int, wanted: bytes, epoch: int) -> bytes:
+    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, marks: bool = True) -> bytes:
         raise NotImplementedError  # rings do not encode
 
 

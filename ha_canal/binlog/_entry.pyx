@@ -272,7 +272,7 @@ cdef Py_ssize_t put_rows(Buffer* out, PyObject* item, Header* header_or_null) ex
         store_value(out, header_or_null, 0)
     return encode_rows_into(
         out, plan, number, <uint8_t*>before.data, <uint8_t*>after.data, bitmap_bytes, <uint8_t*>body.data, body.size,
-        <object>member(item, ROWS_AT[ROWS_BODY]),
+        <object>member(item, ROWS_AT[ROWS_BODY]), False,
     )
 
 

@@ -39,5 +39,5 @@ cdef class Packed(PackedRows):
     cdef Py_ssize_t wanted_rows(self, Tx* tx, const char* mask) noexcept
     cdef uint8_t* put_gtid(self, uint8_t* at, Tx* tx) except NULL
     cdef int put_tx(
-        self, Tx* tx, const char* mask, bint marks, Header* header, Buffer* out, Buffer* change
+        self, Tx* tx, const char* mask, bint lean, Header* header, Buffer* out, Buffer* change
     ) except -1

@@ -207,7 +207,7 @@ cdef class Packed(PackedRows):
             index += 1
         return index, entries, size
 
-    def encode(self, Py_ssize_t first, Py_ssize_t end, bytes wanted, int64_t epoch, *, bint marks=True):
+    def encode(self, Py_ssize_t first, Py_ssize_t end, bytes wanted, int64_t epoch, *, bint lean=False):
         """Return the entries of these transactions as serialized ``messages`` fields of a ``Messages``."""
         cdef Scratch scratch = borrow()
         cdef Header header
@@ -221,17 +221,17 @@ cdef class Packed(PackedRows):
         for index in range(first, end):
             tx = self.tx(index)
             if self.wanted_rows(tx, mask):
-                self.put_tx(tx, mask, marks, &header, &scratch.out, &scratch.change)
+                self.put_tx(tx, mask, lean, &header, &scratch.out, &scratch.change)
         return given_back(scratch)
 
     cdef int put_tx(
-        self, Tx* tx, const char* mask, bint marks, Header* header, Buffer* out, Buffer* change
+        self, Tx* tx, const char* mask, bint lean, Header* header, Buffer* out, Buffer* change
     ) except -1:
         cdef uint8_t gtid[120]
         cdef int32_t at
         header.gtid = Text(<char*>gtid, self.put_gtid(gtid, tx) - gtid)
         header.start_offset, header.server_id, header.commit_us = tx.start_offset, tx.server_id, tx.commit_us
-        if marks:
+        if not lean:
             header.place, header.offset = Text(b"begin", 5), tx.begin_offset
             header.event_length, header.timestamp_s = tx.begin_bytes, tx.timestamp_s
             empty(change, 32)
@@ -239,8 +239,8 @@ cdef class Packed(PackedRows):
             put_mark(out, header, BEGIN, change)
         for at in range(tx.rows_from, tx.rows_to):
             if mask[self.rows[at].plan]:
-                self.put_rows(&self.rows[at], header, out, change)
-        if marks:
+                self.put_rows(&self.rows[at], lean, header, out, change)
+        if not lean:
             header.place, header.offset = Text(b"end", 3), tx.last_offset
             header.event_length, header.timestamp_s = tx.last_bytes, tx.last_timestamp_s
             empty(change, 32)

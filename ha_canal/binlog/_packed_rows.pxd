@@ -31,7 +31,7 @@ cdef class PackedRows:
     cdef object owner(self, RowsEvent* event)
     cdef object rows_of(self, RowsEvent* event, object transaction)
     cdef int compile_plans(self) except -1
-    cdef int put_rows(self, RowsEvent* event, Header* header, Buffer* out, Buffer* change) except -1
+    cdef int put_rows(self, RowsEvent* event, bint lean, Header* header, Buffer* out, Buffer* change) except -1
 
 
 cdef class Scratch:

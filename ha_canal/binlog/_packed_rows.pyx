@@ -115,7 +115,7 @@ cdef class PackedRows:
             end += 1
         return end, size
 
-    def encode_rows(self, Py_ssize_t first, Py_ssize_t end, int64_t epoch):
+    def encode_rows(self, Py_ssize_t first, Py_ssize_t end, int64_t epoch, *, bint lean=False):
         """Return the entries of these events as serialized ``messages`` fields of a ``Messages``."""
         cdef Scratch scratch = borrow()
         transaction = self.transaction
@@ -128,7 +128,7 @@ cdef class PackedRows:
         header.commit_us = transaction.commit_timestamp_us
         self.compile_plans()
         for index in range(first, end):
-            self.put_rows(self.event(index), &header, &scratch.out, &scratch.change)
+            self.put_rows(self.event(index), lean, &header, &scratch.out, &scratch.change)
         return given_back(scratch)
 
     cdef int compile_plans(self) except -1:
@@ -136,7 +136,7 @@ cdef class PackedRows:
             self.compiled = [compiled_plan(plan) for plan in self.plans]
         return 0
 
-    cdef int put_rows(self, RowsEvent* event, Header* header, Buffer* out, Buffer* change) except -1:
+    cdef int put_rows(self, RowsEvent* event, bint lean, Header* header, Buffer* out, Buffer* change) except -1:
         """Put the entry of an event. ``header`` has what is the transaction's; ``change`` is scratch."""
         cdef CompiledPlan plan = self.compiled[event.plan]
         cdef const uint8_t* before = self.data.data + event.at
@@ -148,7 +148,7 @@ cdef class PackedRows:
         empty(change, 0)
         header.rows = encode_rows_into(
             change, plan, event.kind, NULL if event.kind == 1 else before, NULL if event.kind == 3 else after,
-            event.bitmap_bytes, body, event.body_bytes, None,
+            event.bitmap_bytes, body, event.body_bytes, None, lean,
         )
         if header.rows < 0:  # what cannot be read has its error there
             pieces, header.rows = row_change_pieces(self.rows_of(event, self.owner(event)))

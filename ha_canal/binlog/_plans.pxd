@@ -32,14 +32,16 @@ cdef struct Step:
 
 cdef class CompiledPlan:
     cdef Step* steps
+    cdef Step* lean_steps  # the same, of columns without what a row in front of theirs has told
     cdef Py_ssize_t count
     cdef const uint8_t** labels
     cdef bytes arena  # all that the steps point to, and `kept`
     cdef list kept
     cdef readonly bytes names  # fields 8 and 9 of a Header
     cdef readonly tuple starts  # of a RowChange, per kind: its fields 1 and 2
-    cdef int make_step(self, Step* step, column, reader, frame, list pieces, list labels) except -1
+    cdef int make_step(self, Step* step, column, reader, list labels) except -1
     cdef int point(self, list pieces, list labels) except -1
+    cdef const uint8_t* point_pieces(self, Step* steps, list pieces, const uint8_t* data) except NULL
 
 
 cdef CompiledPlan compiled_plan(object plan)

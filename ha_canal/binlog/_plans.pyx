@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from ha_canal.binlog._digits cimport LOWEST_TEN, TENS_COUNT, Tens, decimal_bytes
 from ha_canal.binlog._temporal cimport HIRES_DATETIME_BYTES, HIRES_FRACTION_BYTES, HIRES_TIME_BYTES
@@ -20,6 +21,7 @@ from ha_canal.binlog import type_codes as t
 from ha_canal.binlog import wire
 from ha_canal.binlog.charsets import bytes_per_character, text_decoder
 from ha_canal.binlog.ddl_types import FIXED_BINARIES
+from ha_canal.binlog.frames import lean_frame
 from ha_canal.binlog.rows import value_readers
 
 cdef Tens TENS_OF_TEN  # for `put_double`
@@ -132,26 +134,28 @@ cdef class CompiledPlan:
     """A plan as an array of steps, one per column. All they point to is in ``arena`` and ``kept``."""
 
     def __cinit__(self, plan):
-        readers, frames = value_readers(plan), twin.column_frames(plan)
+        readers = value_readers(plan)
         self.count = len(plan.columns)
         self.names = wire.text_field(8, plan.schema) + wire.text_field(9, plan.table)
         table = wire.integer_field(1, plan.table_id)
         self.starts = tuple([table + wire.integer_field(2, kind) for kind in range(4)])
         self.kept = [readers]
         self.steps = <Step*>calloc(self.count + 1, sizeof(Step))
-        if self.steps == NULL:
+        self.lean_steps = <Step*>calloc(self.count + 1, sizeof(Step))
+        if self.steps == NULL or self.lean_steps == NULL:
             raise MemoryError
-        pieces = []
         labels = []
         for index, column in enumerate(plan.columns):
-            self.make_step(&self.steps[index], column, readers[index], frames[index], pieces, labels)
-        self.point(pieces, labels)
+            self.make_step(&self.steps[index], column, readers[index], labels)
+        frames = twin.column_frames(plan) + tuple([lean_frame(index) for index in range(self.count)])
+        self.point([pieces_of(frame) for frame in frames], labels)
 
     def __dealloc__(self):
         free(self.steps)
+        free(self.lean_steps)
         free(self.labels)
 
-    cdef int make_step(self, Step* step, column, reader, frame, list pieces, list labels) except -1:
+    cdef int make_step(self, Step* step, column, reader, list labels) except -1:
         step.code, step.size, step.digits, step.scale = _step_of(column)
         if step.code == MAPPED or step.code == PADDED:
             table = _map_of(column.charset if step.code == MAPPED and column.type_code != t.GEOMETRY else "binary")
@@ -160,45 +164,54 @@ cdef class CompiledPlan:
             step.plain = all([table[4 * byte : 4 * byte + 2] == bytes((1, byte)) for byte in range(128)])
         step.reader = <PyObject*>reader
         step.tens = &TENS_OF_TEN
-        head, updated, tail, null, updated_null = frame
-        for tag, start in ((b"\x0a", head), (b"\x12", head), (b"\x12", updated)):
-            pieces.append(tag + b"\0" + start + b"\x42\0")
-        pieces += (b"\x0a" + null, b"\x12" + null, b"\x12" + updated_null, tail)
         own = _labels_of(column, step.code)
         step.labels_count = len(own)
         labels.append(own)
         return 0
 
     cdef int point(self, list pieces, list labels) except -1:
-        """Put all bytes into the arena, and let the steps point there."""
-        cdef Py_ssize_t index, at = 0, label = 0
-        cdef int variant
-        cdef Step* step
+        """Put all bytes into the arena, and let the steps point there. ``pieces``: per step, then per lean one."""
+        cdef Py_ssize_t index, label = 0
         cdef const uint8_t* data
-        self.arena = b"".join(pieces + [one for own in labels for one in own]) + bytes(128)
+        self.arena = b"".join([one for own in pieces + labels for one in own]) + bytes(128)
         self.labels = <const uint8_t**>calloc(sum([len(own) + 1 for own in labels]) + 1, sizeof(uint8_t*))
         if self.labels == NULL:
             raise MemoryError
-        data = <const uint8_t*>PyBytes_AS_STRING(self.arena)
+        data = self.point_pieces(self.steps, pieces[:self.count], <const uint8_t*>PyBytes_AS_STRING(self.arena))
+        memcpy(self.lean_steps, self.steps, self.count * sizeof(Step))
+        data = self.point_pieces(self.lean_steps, pieces[self.count:], data)
         for index in range(self.count):
-            step = &self.steps[index]
-            for variant in range(3):
-                step.prefix[variant], step.prefix_bytes[variant] = data + at, len(pieces[7 * index + variant])
-                at += step.prefix_bytes[variant]
-            for variant in range(3):
-                step.null_[variant], step.null_bytes[variant] = data + at, len(pieces[7 * index + 3 + variant])
-                at += step.null_bytes[variant]
-            step.tail, step.tail_bytes = data + at, len(pieces[7 * index + 6])
-            at += step.tail_bytes
-        for index in range(self.count):
-            self.steps[index].labels = self.labels + label
+            self.steps[index].labels = self.lean_steps[index].labels = self.labels + label
             for one in labels[index]:
-                self.labels[label] = data + at
+                self.labels[label] = data
                 label += 1
-                at += len(one)
-            self.labels[label] = data + at
+                data += len(one)
+            self.labels[label] = data
             label += 1
         return 0
+
+    cdef const uint8_t* point_pieces(self, Step* steps, list pieces, const uint8_t* data) except NULL:
+        cdef Py_ssize_t index
+        cdef int variant
+        cdef Step* step
+        for index in range(self.count):
+            step = &steps[index]
+            for variant in range(3):
+                step.prefix[variant], step.prefix_bytes[variant] = data, len(pieces[index][variant])
+                data += step.prefix_bytes[variant]
+            for variant in range(3):
+                step.null_[variant], step.null_bytes[variant] = data, len(pieces[index][3 + variant])
+                data += step.null_bytes[variant]
+            step.tail, step.tail_bytes = data, len(pieces[index][6])
+            data += step.tail_bytes
+        return data
+
+
+def pieces_of(frame):
+    """Return a frame as a step needs it: prefixes, NULLs, tail."""
+    head, updated, tail, null, updated_null = frame
+    prefixes = [tag + b"\0" + start + b"\x42\0" for tag, start in ((b"\x0a", head), (b"\x12", head), (b"\x12", updated))]
+    return [*prefixes, b"\x0a" + null, b"\x12" + null, b"\x12" + updated_null, tail]
 
 
 cdef CompiledPlan compiled_plan(object plan):

@@ -52,8 +52,9 @@ cdef struct Image:  # Which columns an image holds (``whole``: all), and how the
 
 cdef Py_ssize_t encode_rows_into(
     Buffer* out, CompiledPlan plan, int kind, const uint8_t* before, const uint8_t* after, Py_ssize_t bitmap_bytes,
-    const uint8_t* body, Py_ssize_t size, object body_or_none,
+    const uint8_t* body, Py_ssize_t size, object body_or_none, bint lean,
 ) except -2:
+    cdef const Step* then_steps = plan.lean_steps if lean else plan.steps
     cdef Reading reading = Reading(out, plan.steps, plan.count, body, size, NULL, False, NULL, NULL)
     cdef Image old = image_of(before, plan.count, BEFORE)
     cdef Image new = image_of(after, plan.count, UPDATED)
@@ -72,9 +73,9 @@ cdef Py_ssize_t encode_rows_into(
         reading.body = exact = own_block(body, size)
     if size > GIL_FREE_BYTES:
         with nogil:
-            rows = encode_all(&reading, NULL if kind == 1 else &old, NULL if kind == 3 else &new)
+            rows = encode_all(&reading, then_steps, NULL if kind == 1 else &old, NULL if kind == 3 else &new)
     else:
-        rows = encode_all(&reading, NULL if kind == 1 else &old, NULL if kind == 3 else &new)
+        rows = encode_all(&reading, then_steps, NULL if kind == 1 else &old, NULL if kind == 3 else &new)
     free(reading.seen)
     free(exact)
     if reading.body_is_ours:
@@ -117,8 +118,8 @@ cdef Image image_of(const uint8_t* present, Py_ssize_t columns, int variant) noe
     return image
 
 
-cdef Py_ssize_t encode_all(Reading* r, const Image* old, const Image* new) noexcept nogil:
-    """Put all rows and return their number, or what is wrong."""
+cdef Py_ssize_t encode_all(Reading* r, const Step* then_steps, const Image* old, const Image* new) noexcept nogil:
+    """Put all rows, those behind the first one by ``then_steps``; return their number, or what is wrong."""
     cdef Buffer* out = r.out
     cdef Py_ssize_t at = 0, start, rows = 0
     cdef size_t row_at, room_for_size = 2
@@ -140,6 +141,7 @@ cdef Py_ssize_t encode_all(Reading* r, const Image* old, const Image* new) noexc
         written(out, set_length(out.data + row_at + 1, room_for_size, out.data + out.size))
         room_for_size = varint_bytes(out.size - row_at - 1)
         rows += 1
+        r.steps = then_steps
         if at >= r.size:
             return rows
         if at == start:

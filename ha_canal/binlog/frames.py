@@ -20,8 +20,16 @@ def column_frame(index: int, column: Column) -> Frame:
         + wire.text_field(3, column.name)
         + wire.integer_field(4, int(column.is_key))
     )
+    return _frame(head, wire.text_field(10, column.mysql_type))
+
+
+def lean_frame(index: int) -> Frame:
+    """Return the frame of column ``index`` where a row in front, in the same entry, has told its name and type."""
+    return _frame(wire.integer_field(1, index), b"")
+
+
+def _frame(head: bytes, tail: bytes) -> Frame:
     updated = head + wire.integer_field(5, 1)
-    tail = wire.text_field(10, column.mysql_type)
     is_null = wire.integer_field(6, 1)
     return head, updated, tail, _sized(head + is_null + tail), _sized(updated + is_null + tail)
 

@@ -2,10 +2,12 @@
 
 cdef enum:
     VALUE = 0x42  # the tag of a column's value
-    VARIANTS = 4  # of one column at one place: updated or not, NULL or not
+    VARIANTS = 8  # of one column at one place: updated or not, NULL or not, lean or not
+    MOST_TOLD = 4096  # columns of a table
 
 cdef struct Cell:  # a column of the row that is being read
-    PyObject* plan  # borrowed from Tables.plans
+    PyObject* written  # the plan of its bytes; borrowed from Tables.plans
+    PyObject* plan  # what they mean: that plan, or, of a nameless column, one of the `siblings` of the told one
     Text text
     PyObject* value  # borrowed from the row's tuple; NULL: none was made
 
@@ -17,9 +19,12 @@ cdef class ColumnPlan:
     cdef bytes head, tail
     cdef Text before, behind
     cdef str name
+    cdef object column  # name, type and key mark: the same object in all plans that have the same
+    cdef int32_t index
     cdef int kind
-    cdef bint is_key, updated, is_null
+    cdef bint nameless, is_key, updated, is_null
     cdef object convert
+    cdef list siblings
     cdef object last
     cdef Py_ssize_t last_size
     cdef char[32] last_text
@@ -55,7 +60,9 @@ cdef ColumnPlan plan_of(Text column, Py_ssize_t head_size, Py_ssize_t tail_size)
         at = read_field(at, end, &field)
         if at == NULL:
             raise UnusualError
-        if field.tag == 0x1A:
+        if field.tag == 0x08:
+            plan.index = <int32_t>field.number
+        elif field.tag == 0x1A:
             plan.name = str_of(field.text)
         elif field.tag == 0x20:
             plan.is_key = field.number != 0
@@ -71,10 +78,25 @@ cdef ColumnPlan plan_of(Text column, Py_ssize_t head_size, Py_ssize_t tail_size)
     plan.tail = (column.data + column.size - tail_size)[:tail_size]
     plan.before.data, plan.before.size = <Bytes>PyBytes_AS_STRING(plan.head), head_size
     plan.behind.data, plan.behind.size = <Bytes>PyBytes_AS_STRING(plan.tail), tail_size
+    plan.nameless = not plan.name and not mysql_type and not plan.is_key
+    plan.column = (plan.name, mysql_type, plan.is_key)
     family = family_of(mysql_type)
     plan.kind = KIND_OF.get(family, OTHER)
     plan.convert = CONVERTERS[family]
     plan.last_size = -1
+    return plan
+
+
+cdef ColumnPlan sibling(ColumnPlan told, ColumnPlan written):
+    """Return what a nameless column means, whose name and type ``told`` has."""
+    cdef int place = written.updated | written.is_null << 1
+    if told.siblings is None:
+        told.siblings = [None] * 4
+    cdef ColumnPlan plan = told.siblings[place]
+    if plan is None:
+        plan = told.siblings[place] = ColumnPlan.__new__(ColumnPlan)
+        plan.name, plan.kind, plan.convert, plan.is_key = told.name, told.kind, told.convert, told.is_key
+        plan.updated, plan.is_null, plan.last_size = written.updated, written.is_null, -1
     return plan
 
 
@@ -118,6 +140,7 @@ cdef class Image:
     # of the last row whose columns were looked at (`Tables.look`): mostly the next one's too
     cdef Py_ssize_t looked  # how many columns it had; -1: `cells` have changed since
     cdef bint differs  # from that row, in the plan of a column
+    cdef uint64_t version  # of what was told (`Table.version`) when `Cell.plan`s were found; 0: nothing was
     cdef Layout layout
     cdef tuple changed, key
 
@@ -151,13 +174,79 @@ cdef class Table:
     cdef str schema, name
     cdef dict layouts
     cdef Image before, after
+    # What the rows of the entry have told of columns, by index, for nameless ones in later rows:
+    cdef PyObject** told  # borrowed from Tables.plans
+    cdef uint64_t* told_in  # which entry has told it
+    cdef Py_ssize_t room, count, count_before
+    cdef uint64_t entry, version  # the version is another one when what is told is
+
+    def __cinit__(self):
+        self.version = 1
+
+    def __dealloc__(self):
+        free(self.told)
+        free(self.told_in)
+
+    cdef int begin_telling(self) except -1:
+        """A first row comes."""
+        self.entry += 1
+        self.count_before, self.count = self.count, 0
+        return 0
+
+    cdef int tell(self, Image image) except -1:
+        """Keep what a row says of its columns. Raises UnusualError where there are too many."""
+        cdef Py_ssize_t place
+        cdef ColumnPlan plan
+        for place in range(image.count):
+            plan = <ColumnPlan>image.cells[place].written
+            if plan.nameless:
+                continue
+            if not 0 <= plan.index < MOST_TOLD:
+                raise UnusualError
+            if plan.index >= self.room:
+                self.grow(plan.index + 1)
+            if self.told_in[plan.index] != self.entry:
+                self.count += 1
+                if self.told_in[plan.index] != self.entry - 1:
+                    self.version += 1
+                self.told_in[plan.index] = self.entry
+            if self.told[plan.index] == NULL or (<ColumnPlan>self.told[plan.index]).column is not plan.column:
+                self.version += 1
+            self.told[plan.index] = <PyObject*>plan
+        return 0
+
+    cdef int first_row_told(self) except -1:
+        if self.count != self.count_before:
+            self.version += 1
+        return 0
+
+    cdef ColumnPlan told_of(self, int32_t index):
+        """Return the plan that the entry has told for a column; None: none."""
+        if not 0 <= index < self.room or self.told_in[index] != self.entry:
+            return None
+        return <ColumnPlan>self.told[index]
+
+    cdef int grow(self, Py_ssize_t room) except -1:
+        room = max(room, 2 * self.room, 16)
+        cdef void* told = realloc(self.told, room * sizeof(PyObject*))
+        if told != NULL:
+            self.told = <PyObject**>told
+        cdef void* told_in = realloc(self.told_in, room * sizeof(uint64_t))
+        if told_in != NULL:
+            self.told_in = <uint64_t*>told_in
+        if told == NULL or told_in == NULL:
+            raise MemoryError
+        memset(self.told + self.room, 0, (room - self.room) * sizeof(PyObject*))
+        memset(self.told_in + self.room, 0, (room - self.room) * sizeof(uint64_t))
+        self.room = room
+        return 0
 
 
 @cython.final
 cdef class Tables:
     """All that is kept. ``size`` counts its bytes, about: `Reader` begins anew when they are too many."""
 
-    cdef dict plans, tables, names
+    cdef dict plans, tables, names, columns
     cdef Table last
     cdef Py_ssize_t size
 
@@ -165,6 +254,7 @@ cdef class Tables:
         self.plans = {}
         self.tables = {}
         self.names = {}
+        self.columns = {}
 
     cdef Table table(self, Text schema, Text name):
         cdef Table table = self.last
@@ -202,6 +292,7 @@ cdef class Tables:
         if plan is None:
             plan = plan_of(column, head_size, tail_size)
             plan.name = self.names.setdefault(plan.name, plan.name)  # layouts compare names by identity
+            plan.column = self.columns.setdefault(plan.column, plan.column)
             self.plans[key] = plan
             self.size += 600 + 2 * (head_size + tail_size)
         return plan
@@ -220,28 +311,48 @@ cdef class Tables:
             if slots[variant] == NULL:
                 break
             if fits(<ColumnPlan>slots[variant], column, &cell.text):
-                if cell.plan != slots[variant]:
-                    cell.plan = slots[variant]
+                if cell.written != slots[variant]:
+                    cell.written = slots[variant]
                     image.differs = True
                 return 0
         cdef ColumnPlan plan = self.plan(column)
         if not fits(plan, column, &cell.text):
             raise UnusualError
         memmove(slots + 1, slots, (VARIANTS - 1) * sizeof(PyObject*))
-        slots[0] = cell.plan = <PyObject*>plan
+        slots[0] = cell.written = <PyObject*>plan
         image.differs = True
         return 0
 
-    cdef int look(self, Table table, Image image) except -1:
-        """Find out the image's layout, and which of its columns are key, or were updated."""
-        cdef bint looked = image.looked == image.count and not image.differs
+    cdef bint look(self, Table table, Image image, uint64_t version) except? True:
+        """Find out what the image's columns mean, its layout, and which columns are key, or were updated.
+
+        ``version``: that of what was told before the row, 0 for nothing. Returns whether it is as in the last row.
+        """
+        cdef bint looked = image.looked == image.count and not image.differs and image.version == version
         image.looked = -1
         if not looked:
+            self.understand(table, image, version)
             image.layout = self.layout(table, image)
             image.key = marked(image, image.key, True)
             image.changed = marked(image, image.changed, False)
-            image.differs = False
+            image.differs, image.version = False, version
         image.looked = image.count
+        return looked
+
+    cdef int understand(self, Table table, Image image, uint64_t version) except -1:
+        cdef Py_ssize_t place
+        cdef Cell* cell
+        cdef ColumnPlan written, told, meant
+        for place in range(image.count):
+            cell = &image.cells[place]
+            cell.plan = cell.written
+            written = <ColumnPlan>cell.written
+            if version and written.nameless:
+                told = table.told_of(written.index)
+                if told is not None:
+                    meant = sibling(told, written)  # which keeps it
+                    cell.plan = <PyObject*>meant
+                    self.size += 100
         return 0
 
     cdef Layout layout(self, Table table, Image image):

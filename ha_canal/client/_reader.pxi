@@ -57,6 +57,7 @@ cdef class Reader:
         try:
             self.read(raw, found)
         except (UnusualError, UnicodeDecodeError):
+            self.kept = Tables.__new__(Tables)  # it was left in the middle of something
             del found[before:]
             found.extend(changes_of([raw.data[:raw.size]], first=place))
         return 0
@@ -102,7 +103,7 @@ cdef class Reader:
             if field.tag == 0x62:
                 if row == 0:
                     several = has_row(at, end)
-                self.read_row(table, header.kind, field.text, row if several else -1, found)
+                self.read_row(table, header.kind, field.text, row, several, found)
                 row += 1
             elif field.tag == 0x5A:
                 check_text(field.text)
@@ -133,7 +134,7 @@ cdef class Reader:
         self.origin = origin
         return 0
 
-    cdef int read_row(self, Table table, int kind, Text raw, Py_ssize_t number, list found) except -1:
+    cdef int read_row(self, Table table, int kind, Text raw, Py_ssize_t number, bint several, list found) except -1:
         cdef Bytes at = raw.data
         cdef Bytes end = at + raw.size
         cdef Image before = table.before
@@ -143,6 +144,8 @@ cdef class Reader:
         cdef object new = None
         cdef tuple changed = ()
         cdef tuple key = ()
+        cdef uint64_t version = table.version if number else 0
+        cdef bint same_columns = number > 0
         before.count = after.count = 0
         while at < end:
             at = read_field(at, end, &field)
@@ -156,14 +159,14 @@ cdef class Reader:
                 check_pair(field.text)
         self.tracked = False
         if before.count or kind == UPDATE or kind == DELETE:
-            self.kept.look(table, before)
+            same_columns &= self.kept.look(table, before, version)
             key = before.key
             if kind == UPDATE or kind == DELETE:
                 old = self.row(before, None)
             else:
                 check_texts(before)
         if after.count or kind == UPDATE or kind == INSERT:
-            self.kept.look(table, after)
+            same_columns &= self.kept.look(table, after, version)
             if after.count:
                 key = after.key
             changed = after.changed
@@ -171,7 +174,19 @@ cdef class Reader:
                 new = self.row(after, before if kind == UPDATE else None)
             else:
                 check_texts(after)
-        found.append(self.change(old, new, changed, key, number, ""))
+        if several and not same_columns:
+            self.tell(table, number)
+        found.append(self.change(old, new, changed, key, number if several else -1, ""))
+        return 0
+
+    cdef int tell(self, Table table, Py_ssize_t number) except -1:
+        """Keep for later rows of the entry what this one says of its columns."""
+        if number == 0:
+            table.begin_telling()
+        table.tell(table.before)
+        table.tell(table.after)
+        if number == 0:
+            table.first_row_told()
         return 0
 
     cdef object row(self, Image image, Image before):

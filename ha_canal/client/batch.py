@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def entries(self) -> Sequence[bytes]:
-        """The original serialized ``Entry`` messages; those that begin and end a transaction may have stayed away."""
+        """The serialized ``Entry`` messages, as they came: lean, unless the client asks for `whole_entries`."""
         return self._delivery.messages
 
     @property

@@ -47,8 +47,9 @@ class Client:
     One client at a time holds a client id; another one waits for it up to ``wait_s`` (None: for ever) and then gets
     LockedError. ``filter`` is a comma list of regular expressions on ``schema.table``; None keeps the stored one.
     ``batch_size`` entries and ``batch_bytes`` bound a batch (0: the server's defaults); ``credit`` is how many
-    batches may wait here. ``transaction_marks``: the `Batch.entries` of an iterated batch shall have the begin and the
-    end of every transaction; changes tell theirs without, and what is not sent costs nothing. Fail-overs are followed
+    batches may wait here. ``whole_entries``: the `Batch.entries` of an iterated batch shall be as Canal's, with the
+    begin and the end of every transaction and the names and types of columns in every row; changes need neither, and
+    what is not sent costs nothing. Fail-overs are followed
     for ``retry_for_s`` (None: for ever).
 
     Iterate, or use the plain calls; not both with one client. ``with`` closes it.
@@ -65,7 +66,7 @@ class Client:
         batch_size: int = 0,
         batch_bytes: int = 0,
         credit: int = 4,
-        transaction_marks: bool = False,
+        whole_entries: bool = False,
         retry_for_s: float | None = None,
     ) -> None:
         if isinstance(servers, str) or credit < 1:
@@ -77,7 +78,7 @@ class Client:
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
         self._credit = credit
-        self._transaction_marks = transaction_marks
+        self._whole_entries = whole_entries
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._route = Route(servers, retry_for_s=retry_for_s, delays=Backoff(initial_s=0.05, max_s=0.5))
         self._trouble = Trouble(f"reading instance {instance!r}", logging.getLogger("ha_canal.client"))
@@ -263,7 +264,7 @@ class Client:
             batch_bytes=self._batch_bytes,
             credit=self._credit,
             part_bytes=_PART_BYTES,
-            without_marks=not self._transaction_marks,
+            lean=not self._whole_entries,
         )
         self._flow = flow = Flow(link, opening)
         flow.wait(lambda: flow.is_open, self._closing.is_set)

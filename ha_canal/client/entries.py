@@ -78,9 +78,28 @@ def _changes(entry: Entry) -> Iterator[Change]:
         yield _change(entry.header, entry.header.eventId, None, sql=row_change.sql)
         return
     several = len(row_change.rowDatas) > 1
+    told: dict[int, Column] = {}
     for index, row_data in enumerate(row_change.rowDatas):
+        _name_columns(row_data, told)
         event_id = f"{entry.header.eventId}.{index}" if several else entry.header.eventId
         yield _change(entry.header, event_id, row_data)
+
+
+def _name_columns(row_data: RowData, told: dict[int, Column]) -> None:
+    """Give nameless columns what earlier rows of the entry have told of them; ``told`` is by index, and grows.
+
+    Entries that are lean do not say it twice: see ``StreamRequest.Open`` in ``canal.proto``.
+    """
+    columns = [*row_data.beforeColumns, *row_data.afterColumns]
+    for column in columns:
+        if _is_nameless(column) and column.index in told:
+            known = told[column.index]
+            column.name, column.mysqlType, column.isKey = known.name, known.mysqlType, known.isKey
+    told.update((column.index, column) for column in columns if not _is_nameless(column))
+
+
+def _is_nameless(column: Column) -> bool:
+    return not (column.name or column.mysqlType or column.isKey)
 
 
 def _change(header: Header, event_id: str, row_data: RowData | None, *, sql: str = "") -> Change:

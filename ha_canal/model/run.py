@@ -51,10 +51,10 @@ class Packed(Protocol):
     def cut(self, index: int, wanted: bytes, most_entries: int, most_bytes: int) -> tuple[int, int, int]:
         """Return (end, entries, bytes) of the transactions from ``index`` on that fit whole; none: end is ``index``."""
 
-    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, marks: bool = True) -> bytes:
+    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, lean: bool = False) -> bytes:
         """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError.
 
-        Without ``marks`` only those of rows: not what begins and ends the transactions.
+        ``lean``: as ``StreamRequest.Open`` in ``canal.proto`` tells.
         """
 
 
@@ -112,9 +112,9 @@ class RunPart:
         for first in range(self.first, self.end, step):
             yield replace(self, first=first, end=min(first + step, self.end), entries=0, size_bytes=0)
 
-    def encoded(self, epoch: int, *, marks: bool = True) -> bytes:
+    def encoded(self, epoch: int, *, lean: bool = False) -> bytes:
         """Return the entries as serialized ``messages`` fields of a ``Messages``. See `Packed.encode`."""
-        return self.packed.encode(self.first, self.end, self.wanted, epoch, marks=marks)
+        return self.packed.encode(self.first, self.end, self.wanted, epoch, lean=lean)
 
     def _wants(self, rows: Rows) -> bool:
         plans = self.packed.plans

@@ -39,8 +39,11 @@ class PackedRows(Protocol):
     def cut_rows(self, index: int, most_events: int, most_bytes: int) -> tuple[int, int]:
         """Return (end, bytes) of the events from ``index`` on that fit; none: end is ``index``."""
 
-    def encode_rows(self, first: int, end: int, epoch: int) -> bytes:
-        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError."""
+    def encode_rows(self, first: int, end: int, epoch: int, *, lean: bool = False) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError.
+
+        ``lean``: as ``StreamRequest.Open`` in ``canal.proto`` tells.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,9 +103,6 @@ class StretchPart:
         for first in range(self.first, self.end, step):
             yield replace(self, first=first, end=min(first + step, self.end), size_bytes=0)
 
-    def encoded(self, epoch: int, *, marks: bool = True) -> bytes:
-        """Return the entries as serialized ``messages`` fields of a ``Messages``. Raises DecodeError.
-
-        A stretch has no ``marks``: nothing begins or ends in it.
-        """
-        return self.packed.encode_rows(self.first, self.end, epoch)
+    def encoded(self, epoch: int, *, lean: bool = False) -> bytes:
+        """Return the entries as serialized ``messages`` fields of a ``Messages``. See `PackedRows.encode_rows`."""
+        return self.packed.encode_rows(self.first, self.end, epoch, lean=lean)

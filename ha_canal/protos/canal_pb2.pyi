@@ -164,20 +164,20 @@ class StreamRequest(_message.Message):
         batches: int
         def __init__(self, batches: _Optional[int] = ...) -> None: ...
     class Open(_message.Message):
-        __slots__ = ("subscribe", "batch_size", "batch_bytes", "credit", "part_bytes", "without_marks")
+        __slots__ = ("subscribe", "batch_size", "batch_bytes", "credit", "part_bytes", "lean")
         SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
         BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
         BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
         CREDIT_FIELD_NUMBER: _ClassVar[int]
         PART_BYTES_FIELD_NUMBER: _ClassVar[int]
-        WITHOUT_MARKS_FIELD_NUMBER: _ClassVar[int]
+        LEAN_FIELD_NUMBER: _ClassVar[int]
         subscribe: SubscribeRequest
         batch_size: int
         batch_bytes: int
         credit: int
         part_bytes: int
-        without_marks: bool
-        def __init__(self, subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., batch_size: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., credit: _Optional[int] = ..., part_bytes: _Optional[int] = ..., without_marks: bool = ...) -> None: ...
+        lean: bool
+        def __init__(self, subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., batch_size: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., credit: _Optional[int] = ..., part_bytes: _Optional[int] = ..., lean: bool = ...) -> None: ...
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]

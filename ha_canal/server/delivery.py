@@ -126,14 +126,14 @@ class Delivery:
         return self._subscription
 
     async def take(
-        self, token: str, *, max_items: int, max_bytes: int, timeout_s: float, marks: bool = True
+        self, token: str, *, max_items: int, max_bytes: int, timeout_s: float, lean: bool = False
     ) -> Taken | None:
         """Return the next batch that has something to say, or None when none came in time.
 
-        Without ``marks`` the entries that begin and end a transaction are left out where that costs nothing.
+        ``lean``: as ``StreamRequest.Open`` in ``canal.proto`` tells, where that makes it cheaper.
         """
         subscription = self._subscribed(token)
-        taking = self._loop.create_task(self._take(subscription, max_items, max_bytes, timeout_s, marks=marks))
+        taking = self._loop.create_task(self._take(subscription, max_items, max_bytes, timeout_s, lean=lean))
         self._takes.add(taking)
         taking.add_done_callback(self._takes.discard)
         try:
@@ -149,7 +149,7 @@ class Delivery:
             ) from None
 
     async def _take(
-        self, subscription: Subscription, max_items: int, max_bytes: int, timeout_s: float, *, marks: bool
+        self, subscription: Subscription, max_items: int, max_bytes: int, timeout_s: float, *, lean: bool
     ) -> Taken | None:
         deadline = self._loop.time() + timeout_s
         while True:
@@ -158,14 +158,14 @@ class Delivery:
             batch = await subscription.get(max_items=max_items, max_bytes=max_bytes, timeout_s=left_s)
             if batch is None:
                 return None
-            if taken := await self._hand_out(batch, marks=marks):
+            if taken := await self._hand_out(batch, lean=lean):
                 return taken
 
-    async def _hand_out(self, batch: Batch, *, marks: bool) -> Taken | None:
+    async def _hand_out(self, batch: Batch, *, lean: bool) -> Taken | None:
         """Note the batch and encode it; when that fails it is taken back, so that the next get gives it again."""
         self._ledger.hand_out(batch.batch_id, batch.position)
         try:
-            messages = await self._encoded(batch, marks=marks)
+            messages = await self._encoded(batch, lean=lean)
             self._instance.check_output()
         except BaseException:
             self.take_back(batch.batch_id)
@@ -176,13 +176,13 @@ class Delivery:
         self._arm_silent_timer()
         return None
 
-    async def _encoded(self, batch: Batch, *, marks: bool) -> list[bytes]:
+    async def _encoded(self, batch: Batch, *, lean: bool) -> list[bytes]:
         messages: list[bytes] = []
         epoch = self._instance.epoch
         pause_at = self._loop.time() + _SLICE_S
         for item in _pieces(batch.items):
             if isinstance(item, Part):
-                messages.append(item.encoded(epoch, marks=marks))
+                messages.append(item.encoded(epoch, lean=lean))
             elif item.size_bytes > _LARGE_BYTES:
                 entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
                 messages += message_of(entry)

@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 NAME = "ha_canal.protocol.Canal"
 BATCH_ITEMS = 10_000
 BATCH_BYTES = 1 << 19
+"""Of binlog: as entries of many columns they may be six times as many, and gRPC clients refuse 4 MiB by default."""
+_LEAN_BATCH_BYTES = 1 << 20
 _PULSE_AT_MOST_S = 10 / 3
 """Clients may take a stream as dead that was silent for three times this."""
 
@@ -247,7 +249,7 @@ class CanalService:
                 outlet,
                 opened,
                 max_items=_or_default(opened.batch_size, BATCH_ITEMS),
-                max_bytes=_or_default(opened.batch_bytes, BATCH_BYTES),
+                max_bytes=_or_default(opened.batch_bytes, _LEAN_BATCH_BYTES if opened.lean else BATCH_BYTES),
             )
             closed = await term.run(stream.run(requests), lease.lost)
         if closed:

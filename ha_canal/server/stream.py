@@ -77,7 +77,7 @@ class Stream:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._part_bytes = max(opened.part_bytes, _LEAST_PART_BYTES) if opened.part_bytes > 0 else 0
-        self._marks = not opened.without_marks
+        self._lean = opened.lean
         self._credit = asyncio.Semaphore(min(max(0, opened.credit), _MOST_CREDIT))
         self._answers: asyncio.Queue[tuple[int, asyncio.Future[None]] | None] = asyncio.Queue()
 
@@ -133,7 +133,7 @@ class Stream:
     async def _push_next(self) -> bool:
         """Wait for a batch and send it. False: none left. Returns so that nothing holds on to a batch that has left."""
         taken = await self._delivery.take(
-            self._token, max_items=self._max_items, max_bytes=self._max_bytes, timeout_s=_POLL_S, marks=self._marks
+            self._token, max_items=self._max_items, max_bytes=self._max_bytes, timeout_s=_POLL_S, lean=self._lean
         )
         if taken is None:
             return False

@@ -22,7 +22,7 @@ from ha_canal.client.delivery import Delivery, pure_delivery
 from ha_canal.compiled import PURE
 from ha_canal.errors import DecodeError
 from ha_canal.protos import entry_pb2 as pb
-from tests.client.made import batch_of, columns, entries
+from tests.client.made import batch_of, columns, entries, make_nameless
 from tests.client.test_change import NEW, OLD, entry
 from tests.client.wire import Nested, shuffled
 
@@ -97,6 +97,65 @@ def test_columns_of_all_types(data: st.DataObject) -> None:
     pairs = data.draw(st.lists(st.tuples(columns(0, name), columns(0, name)), min_size=1, max_size=20))
     rows = [pb.RowData(beforeColumns=[old], afterColumns=[new]) for old, new in pairs]
     agree(batch_of([entry(pb.UPDATE, *rows)]))
+
+
+_TYPES = ["int(11)", "decimal(12,2)", "varchar(20)", "datetime(6)", "json", "blob"]
+
+
+@pytest.mark.parametrize("read", [room.delivery, pure_delivery])
+@unhurried
+@given(data=st.data())
+def test_lean_entries_say_what_whole_ones_do(read: Callable[[bytes], Delivery], data: st.DataObject) -> None:
+    whole: list[bytes] = []
+    lean: list[bytes] = []
+    for _ in range(data.draw(st.integers(1, 4), label="entries")):
+        types = data.draw(st.lists(st.sampled_from(_TYPES), min_size=1, max_size=4))
+        kind = data.draw(st.sampled_from([pb.INSERT, pb.UPDATE, pb.DELETE]))
+        rows = [_row(data, types, kind) for _ in range(data.draw(st.integers(1, 4), label="rows"))]
+        whole.append(entry(kind, *rows))
+        told: set[int] = set()
+        for row in rows:
+            told_here = {column.index for column in (*row.beforeColumns, *row.afterColumns)}
+            make_nameless(row, lambda column: column.index in told)  # noqa: B023 - called at once
+            told |= told_here
+        lean.append(entry(kind, *rows))
+    assert _changes_told(read(batch_of(lean))) == _changes_told(read(batch_of(whole)))
+
+
+def _row(data: st.DataObject, types: list[str], kind: pb.EventType) -> pb.RowData:
+    """Return a row of any of these columns, in their order, as MINIMAL images are."""
+
+    def image() -> list[pb.Column]:
+        return [data.draw(columns(place, name)) for place, name in enumerate(types) if data.draw(st.integers(0, 3))]
+
+    return pb.RowData(
+        beforeColumns=image() if kind != pb.INSERT else [], afterColumns=image() if kind != pb.DELETE else []
+    )
+
+
+def _changes_told(read: Delivery) -> object:
+    try:
+        return [_told(change) for change in read.changes()]
+    except DecodeError as wrong:
+        return str(wrong)
+
+
+def test_a_nameless_column_is_the_one_that_its_own_entry_has_told() -> None:
+    def row(value: str, **said: str) -> pb.RowData:
+        return pb.RowData(afterColumns=[pb.Column(index=3, value=value, **said)])  # type: ignore[arg-type] # texts
+
+    first = entry(pb.INSERT, row("1", name="a", mysqlType="int"), row("2"))
+    then = entry(
+        pb.INSERT, row("x", name="b", mysqlType="text"), row("y"), row("z", name="c", mysqlType="text"), row("7")
+    )
+    stranger = entry(pb.INSERT, row("3"), row("4"))
+    for read in (room.delivery, pure_delivery):
+        changes = read(batch_of([first, then, stranger, first])).changes()
+        found = [item for change in changes for item in change.row.items()]
+        assert found == [
+            *(("a", 1), ("a", 2), ("b", "x"), ("b", "y"), ("c", "z"), ("c", "7")),
+            *(("", "3"), ("", "4"), ("a", 1), ("a", 2)),
+        ]
 
 
 @compiled

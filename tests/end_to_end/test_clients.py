@@ -142,11 +142,11 @@ def test_two_clients_with_filters_of_their_own_read_independently(quiet: Cluster
 
 def test_the_marks_of_transactions_come_to_whoever_asks_for_them(quiet: Cluster) -> None:
     _fill(quiet, "marked", range(0))
-    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", transaction_marks=True) as marks:
+    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", whole_entries=True) as marks:
         for client in (plain, marks):
             client.subscribe()
             client.close()
-    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", transaction_marks=True) as marks:
+    with _client(quiet, "plain", "marked") as plain, _client(quiet, "marks", "marked", whole_entries=True) as marks:
         _fill(quiet, "marked", range(30))
         entries, ids = _iterated(marks, 30)
         assert entries == [TRANSACTIONBEGIN, ROWDATA, TRANSACTIONEND] * 30

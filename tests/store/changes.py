@@ -156,7 +156,7 @@ class Listed:
             entries, size, index = entries + len(items), size + more, index + 1
         return index, entries, size
 
-    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, marks: bool = True) -> bytes:
+    def encode(self, first: int, end: int, wanted: bytes, epoch: int, *, lean: bool = False) -> bytes:
         raise NotImplementedError  # rings do not encode
 
 
@@ -202,5 +202,5 @@ class ListedRows:
             end, size = end + 1, size + rows.size_bytes
         return end, size
 
-    def encode_rows(self, first: int, end: int, epoch: int) -> bytes:
+    def encode_rows(self, first: int, end: int, epoch: int, *, lean: bool = False) -> bytes:
         raise NotImplementedError  # rings do not encode

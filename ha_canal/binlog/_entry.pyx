@@ -146,9 +146,9 @@ cdef Buffer SCRATCH
 cdef bint SCRATCH_IN_USE = False
 
 
-def encode_entry(item, *, epoch):
-    """As `ha_canal.binlog.encode_twin.encode_entry`, byte for byte."""
-    entry = compiled_entry(item, epoch)
+def encode_entry(item, *, epoch, bint lean=False):
+    """As `ha_canal.binlog.encode_twin.encode_entry`, byte for byte; ``lean`` where it can be."""
+    entry = compiled_entry(item, epoch, lean)
     return entry if entry is not None else twin.encode_entry(item, epoch=epoch)
 
 
@@ -158,17 +158,17 @@ def encode_row_change(rows):
     return change if change is not None else twin.encode_row_change(rows)
 
 
-def compiled_entry(item, epoch):
+def compiled_entry(item, epoch, bint lean=False):
     """Return the entry of an item; None for what is left to the twin."""
-    return with_scratch(item, epoch, False)
+    return with_scratch(item, epoch, False, lean)
 
 
 def compiled_row_change(rows):
     """Return the RowChange of a rows event; None for what is left to the twin."""
-    return with_scratch(rows, 0, True)
+    return with_scratch(rows, 0, True, False)
 
 
-cdef object with_scratch(object item, object epoch, bint change_only):
+cdef object with_scratch(object item, object epoch, bint change_only, bint lean):
     """Work in the one scratch buffer, or in a new one while that is in use (by another thread, with a large body)."""
     global SCRATCH_IN_USE
     cdef Buffer own = Buffer(NULL, 0, 0)
@@ -177,7 +177,7 @@ cdef object with_scratch(object item, object epoch, bint change_only):
     SCRATCH_IN_USE = True
     try:
         out.size = 0
-        return row_change(out, item) if change_only else entry_of(out, item, epoch)
+        return row_change(out, item) if change_only else entry_of(out, item, epoch, lean)
     finally:
         if owned or out.room > KEPT_BYTES:
             free(out.data)
@@ -186,13 +186,13 @@ cdef object with_scratch(object item, object epoch, bint change_only):
             SCRATCH_IN_USE = False
 
 
-cdef object entry_of(Buffer* out, object item, object epoch):
+cdef object entry_of(Buffer* out, object item, object epoch, bint lean):
     cdef Header header
     cdef object kind = type(item)
     if not get_number(<PyObject*>epoch, &header.epoch):
         return None
     if kind is ROWS_TYPE:
-        return rows_entry(out, <PyObject*>item, &header)
+        return rows_entry(out, <PyObject*>item, lean, &header)
     if kind is BEGIN_TYPE:
         return begin_entry(out, <PyObject*>item, &header)
     if kind is COMMIT_TYPE:
@@ -201,12 +201,12 @@ cdef object entry_of(Buffer* out, object item, object epoch):
 
 
 cdef object row_change(Buffer* out, object rows):
-    if type(rows) is not ROWS_TYPE or put_rows(out, <PyObject*>rows, NULL) < 0:
+    if type(rows) is not ROWS_TYPE or put_rows(out, <PyObject*>rows, False, NULL) < 0:
         return None
     return PyBytes_FromStringAndSize(<char*>out.data, out.size)
 
 
-cdef object rows_entry(Buffer* out, PyObject* item, Header* header):
+cdef object rows_entry(Buffer* out, PyObject* item, bint lean, Header* header):
     cdef int64_t ordinal
     cdef uint8_t digits[24]
     if not (
@@ -217,7 +217,7 @@ cdef object rows_entry(Buffer* out, PyObject* item, Header* header):
     ):
         return None
     header.place = Text(<char*>digits, put_unsigned(digits, ordinal) - digits)
-    header.rows = put_rows(out, item, header)
+    header.rows = put_rows(out, item, lean, header)
     return entry(out, header, ROWS) if header.rows > 0 else None
 
 
@@ -249,7 +249,7 @@ cdef object commit_entry(Buffer* out, PyObject* item, Header* header):
     return entry(out, header, END)
 
 
-cdef Py_ssize_t put_rows(Buffer* out, PyObject* item, Header* header_or_null) except -2:
+cdef Py_ssize_t put_rows(Buffer* out, PyObject* item, bint lean, Header* header_or_null) except -2:
     """Put a RowChange, behind room for ``header_or_null``, and return the number of its rows, or `DECLINED`."""
     cdef object kind = <object>member(item, ROWS_AT[ROWS_KIND])
     cdef int number = 1 if kind is INSERT else 2 if kind is UPDATE else 3 if kind is DELETE else 0
@@ -272,7 +272,7 @@ cdef Py_ssize_t put_rows(Buffer* out, PyObject* item, Header* header_or_null) ex
         store_value(out, header_or_null, 0)
     return encode_rows_into(
         out, plan, number, <uint8_t*>before.data, <uint8_t*>after.data, bitmap_bytes, <uint8_t*>body.data, body.size,
-        <object>member(item, ROWS_AT[ROWS_BODY]), False,
+        <object>member(item, ROWS_AT[ROWS_BODY]), lean,
     )
 
 

@@ -41,10 +41,11 @@ def encode_row_change(rows: Rows) -> bytes:
     return b"".join(pieces)
 
 
-def encode_entry(item: Item, *, epoch: int) -> bytes | None:
+def encode_entry(item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
     """Return the serialized Entry of an item, None for the Commit of an empty transaction.
 
-    ``epoch`` is that of the leader which delivers it. Raises DecodeError for rows that cannot be read.
+    ``epoch`` is that of the leader which delivers it. ``lean`` allows what ``StreamRequest.Open`` in ``canal.proto``
+    tells: this twin makes no use of it. Raises DecodeError for rows that cannot be read.
     """
     match item:
         case Rows():

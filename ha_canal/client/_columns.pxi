@@ -177,20 +177,17 @@ cdef class Table:
     # What the rows of the entry have told of columns, by index, for nameless ones in later rows:
     cdef PyObject** told  # borrowed from Tables.plans
     cdef uint64_t* told_in  # which entry has told it
-    cdef Py_ssize_t room, count, count_before
-    cdef uint64_t entry, version  # the version is another one when what is told is
-
-    def __cinit__(self):
-        self.version = 1
+    cdef Py_ssize_t room
+    cdef uint64_t entry, version  # another version: something else is told
 
     def __dealloc__(self):
         free(self.told)
         free(self.told_in)
 
     cdef int begin_telling(self) except -1:
-        """A first row comes."""
+        """The first of several rows comes."""
         self.entry += 1
-        self.count_before, self.count = self.count, 0
+        self.version += 1
         return 0
 
     cdef int tell(self, Image image) except -1:
@@ -205,19 +202,9 @@ cdef class Table:
                 raise UnusualError
             if plan.index >= self.room:
                 self.grow(plan.index + 1)
-            if self.told_in[plan.index] != self.entry:
-                self.count += 1
-                if self.told_in[plan.index] != self.entry - 1:
-                    self.version += 1
-                self.told_in[plan.index] = self.entry
-            if self.told[plan.index] == NULL or (<ColumnPlan>self.told[plan.index]).column is not plan.column:
+            if self.told_in[plan.index] != self.entry or (<ColumnPlan>self.told[plan.index]).column is not plan.column:
                 self.version += 1
-            self.told[plan.index] = <PyObject*>plan
-        return 0
-
-    cdef int first_row_told(self) except -1:
-        if self.count != self.count_before:
-            self.version += 1
+            self.told[plan.index], self.told_in[plan.index] = <PyObject*>plan, self.entry
         return 0
 
     cdef ColumnPlan told_of(self, int32_t index):

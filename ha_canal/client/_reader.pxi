@@ -185,8 +185,6 @@ cdef class Reader:
             table.begin_telling()
         table.tell(table.before)
         table.tell(table.after)
-        if number == 0:
-            table.first_row_told()
         return 0
 
     cdef object row(self, Image image, Image before):

@@ -184,10 +184,10 @@ class Delivery:
             if isinstance(item, Part):
                 messages.append(item.encoded(epoch, lean=lean))
             elif item.size_bytes > _LARGE_BYTES:
-                entry = await asyncio.to_thread(self._encode, item, epoch=epoch)
+                entry = await asyncio.to_thread(self._encode, item, epoch=epoch, lean=lean)
                 messages += message_of(entry)
             else:
-                messages += message_of(self._encode(item, epoch=epoch))
+                messages += message_of(self._encode(item, epoch=epoch, lean=lean))
             if self._loop.time() > pause_at:
                 await asyncio.sleep(0)
                 pause_at = self._loop.time() + _SLICE_S

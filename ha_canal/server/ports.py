@@ -142,4 +142,5 @@ class Sources(Protocol):
 class Encode(Protocol):
     """Makes a serialized ``Entry`` of an item; None: this item has nothing to say to clients."""
 
-    def __call__(self, item: Item, *, epoch: int) -> bytes | None: ...
+    def __call__(self, item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
+        """``lean``: it need not say what ``StreamRequest.Open`` in ``canal.proto`` lets away."""

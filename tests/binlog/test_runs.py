@@ -21,9 +21,10 @@ from ha_canal.model.gtid import GtidSet, parse_gtid_set
 from ha_canal.model.run import Parcel, Run, RunPart, unpacked
 from ha_canal.model.table import RowPlan
 from ha_canal.protos.canal_pb2 import Messages
-from ha_canal.protos.entry_pb2 import Entry, RowChange
+from ha_canal.protos.entry_pb2 import Entry
 from ha_canal.sink.filter import TableFilter
 from ha_canal.sink.sink import Sink
+from tests.binlog.lean import leaner
 from tests.binlog.streams import Planner, Writer, captured, describe, new_stream, plan_for
 
 _crc = pytest.importorskip("ha_canal.binlog._crc", reason="nothing is compiled here")
@@ -226,25 +227,15 @@ def test_a_part_of_a_run_has_the_entries_of_its_wanted_items(steps: list[str], d
     encoded = Messages.FromString(packed.encode(first, end, wanted, 7)).messages
     assert list(encoded) == [encode_entry(item, epoch=7) for item in items]
     lean = Messages.FromString(packed.encode(first, end, wanted, 7, lean=True)).messages
-    assert list(map(Entry.FromString, lean)) == [leaner(item) for item in items if isinstance(item, Rows)]
+    assert list(map(Entry.FromString, lean)) == [
+        leaner(encode_entry(item, epoch=7)) for item in items if isinstance(item, Rows)
+    ]
     more = list(RunPart(packed, first, min(end + 1, packed.count), wanted, 0, 0).items())
     assert end == packed.count or len(more) > entries or sum(item.size_bytes for item in more) > size
     having = [
         index for index in range(first, packed.count) if list(RunPart(packed, index, index + 1, wanted, 0, 0).items())
     ]
     assert packed.next_wanted(first, wanted) == (having[0] if having else packed.count)
-
-
-def leaner(rows: Rows) -> Entry:
-    """Return the entry of ``rows`` without what ``Open.lean`` in canal.proto leaves out."""
-    entry = Entry.FromString(encode_entry(rows, epoch=7) or b"")
-    change = RowChange.FromString(entry.storeValue)
-    for row in change.rowDatas[1:]:
-        for column in (*row.beforeColumns, *row.afterColumns):
-            for field in ("name", "mysqlType", "isKey", "sqlType"):
-                column.ClearField(field)
-    entry.storeValue = change.SerializeToString()
-    return entry
 
 
 def test_what_a_run_does_not_hold_is_an_error() -> None:

@@ -60,8 +60,19 @@ def check_rows(rows: Rows, *, countable: bool = True) -> int:
     encoded = encode_entry(rows, epoch=1) or b""
     assert encoded == encode_twin.encode_entry(rows, epoch=1)
     entry = Entry.FromString(encoded)
-    assert len(RowChange.FromString(entry.storeValue).rowDatas) == len(decoded)
+    change = RowChange.FromString(entry.storeValue)
+    assert len(change.rowDatas) == len(decoded)
+    lean = RowChange.FromString(Entry.FromString(encode_entry(rows, epoch=1, lean=True) or b"").storeValue)
+    assert _values(lean) == _values(change)
     return len(decoded)
+
+
+def _values(change: RowChange) -> list[tuple[object, ...]]:
+    return [
+        (column.index, column.updated, column.isNull, column.value)
+        for row in change.rowDatas
+        for column in (*row.beforeColumns, *row.afterColumns)
+    ]
 
 
 def _assert_placed(error: StreamError) -> None:

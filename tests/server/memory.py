@@ -32,7 +32,7 @@ def silent(number: int) -> Commit:
     return Commit(transaction, number * 100, 100, 1_700_000_000, number * 100 + 100, 0, empty=True)
 
 
-def encode(item: Item, *, epoch: int) -> bytes | None:
+def encode(item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
     """The entry of a `statement`; None of a `silent` one."""
     if not isinstance(item, Statement):
         return None

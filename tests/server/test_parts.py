@@ -64,7 +64,7 @@ def test_a_large_batch_comes_in_parts_and_a_rollback_is_answered_behind_them() -
 def test_a_large_item_is_encoded_while_the_loop_goes_on() -> None:
     begun, loop_goes_on = threading.Event(), threading.Event()
 
-    def slow(item: Item, *, epoch: int) -> bytes | None:
+    def slow(item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
         begun.set()
         assert loop_goes_on.wait(5)
         return encode(item, epoch=epoch)

@@ -5,9 +5,9 @@ taken apart into one flat list, then each column becomes texts (`bulk_values`), 
 from ready pieces. Nothing here describes an error: for whatever is unusual, `encode_rows` returns None, and the
 careful path, which is what defines the bytes, does the event.
 
-A flat list has one slot per column of the image and row, so that a column is a slice with a stride. A NULL takes a
-slot too: each pattern of NULLs in an image has a layout of its own, in which the columns that are NULL have the
-format ``0s``: no bytes.
+A flat list has one slot for the NULL bits of each row and one per column of the image, so that a column is a slice
+with a stride. A NULL takes a slot too: each pattern of NULLs in an image has a layout of its own, in which the columns
+that are NULL have the format ``0s``: no bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain, repeat
-from operator import ne
-from typing import Any, Final
+from operator import ne, or_
+from typing import Any, Final, NamedTuple
 
 from ha_canal.binlog import wire
 from ha_canal.binlog.bulk_values import BulkColumn, bulk_column
@@ -44,12 +45,27 @@ _NULL: Final = -1
 """Stands for the length of a NULL."""
 
 Frames = tuple[tuple[bytes, ...], ...]
+_Updated = bool | list[bool]
+"""Of each row, or of all."""
 _Unpack = Callable[[bytes, int], tuple[Any, ...]]
 _Part = tuple[_Unpack, int, ValueReader | None]
 """Some neighbours in a row: how to read them, their bytes, and the reader of the value behind, or None: the last
 number read is its size."""
-_Layout = tuple[tuple[_Part, ...], _Unpack, int]
-"""The parts, and the fixed columns behind the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The parts of a row, the NULL bits in the first one, and the ``fixed`` columns behind the last of them.
+
+    ``wrap`` reads these together with the first part of a next row, whose NULL bits are its value number ``wrapped``.
+    """
+
+    parts: tuple[_Part, ...]
+    fixed: _Unpack
+    fixed_bytes: int
+    wrap: _Unpack
+    wrap_bytes: int
+    wrapped: int
 
 
 class _Layouts(dict[bytes, _Layout]):
@@ -73,18 +89,23 @@ class _Layouts(dict[bytes, _Layout]):
 def _layout(columns: list[BulkColumn], nulls: bytes) -> _Layout:
     bits = int.from_bytes(nulls, "little")
     parts: list[_Part] = []
-    format_ = f"<{len(nulls)}x"
+    format_ = first = f"{len(nulls)}s"
+    count = 1
     for bit, column in enumerate(columns):
         if bits >> bit & 1:
             format_ += "0s"
         elif column.sized or column.reader:
-            unpack = struct.Struct(format_ + column.format)
+            format_ += column.format
+            first = first if parts else format_
+            unpack = struct.Struct("<" + format_)
             parts.append((unpack.unpack_from, unpack.size, column.reader))
-            format_ = "<"
+            format_, count = "", 0
+            continue
         else:
             format_ += column.format
-    last = struct.Struct(format_)
-    return tuple(parts), last.unpack_from, last.size
+        count += 1
+    fixed, wrap = struct.Struct("<" + format_), struct.Struct("<" + format_ + first)
+    return _Layout(tuple(parts), fixed.unpack_from, fixed.size, wrap.unpack_from, wrap.size, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +118,16 @@ class _Image:
     null_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
-    """One column of all rows, as read and as texts. ``nulls`` tells which are NULL, and is empty if none is."""
+class _Values(NamedTuple):
+    """One column of all rows, as read and as texts.
+
+    ``nulls`` tells which are NULL, and is empty if none is. ``text_bytes`` is what all texts have, 0 if they differ.
+    """
 
     raw: list[Any]
     texts: list[str]
     nulls: list[int]
+    text_bytes: int
 
 
 class _BulkEncoder:
@@ -121,10 +145,16 @@ class _BulkEncoder:
 
     def encode(self, body: bytes) -> tuple[bytes, int]:
         """Return the row data of all rows, and how many they are. Raises one of ``_UNUSUAL``."""
-        images = [image for image in (self._before, self._after) if image]
-        parts = iter(_taken_apart(body, images))
-        before = _columns_of(self._before, *next(parts), {}) if self._before else {}
-        after = _columns_of(self._after, *next(parts), before) if self._after else {}
+        before: dict[int, _Values] = {}
+        after: dict[int, _Values] = {}
+        if self._before and self._after:
+            old, new = _taken_apart(body, [self._before, self._after])
+            before = _columns_of(self._before, old, {})
+            after = _columns_of(self._after, new, before)
+        elif self._after:
+            after = _columns_of(self._after, _taken_apart_alone(body, self._after), {})
+        elif self._before:
+            before = _columns_of(self._before, _taken_apart_alone(body, self._before), {})
         pieces, tail = self._pieces(before, after)
         rows = list(map("".join, zip(*pieces, repeat(tail))))
         heads = map(self._row_heads.__getitem__, map(len, rows))
@@ -138,19 +168,21 @@ class _BulkEncoder:
         pieces: list[Iterable[str]] = []
         tail = ""
         for index, values in before.items():
-            pieces += (self._between(tail, _BEFORE, index, values, []), values.texts)
+            pieces += (self._between(tail, _BEFORE, index, values, False), values.texts)
             tail = str(self._frames[index][2], "latin-1")
         for index, values in after.items():
             pieces += (self._between(tail, _AFTER, index, values, _updated(before.get(index), values)), values.texts)
             tail = str(self._frames[index][2], "latin-1")
         return pieces, tail
 
-    def _between(self, tail: str, tag: bytes, index: int, values: _Values, updated: list[bool]) -> Iterable[str]:
+    def _between(self, tail: str, tag: bytes, index: int, values: _Values, updated: _Updated) -> Iterable[str]:
+        if isinstance(updated, bool) and values.text_bytes:
+            return repeat(self._lead(tail, tag, index, updated=updated)[values.text_bytes])
         sizes: Iterable[int] = map(len, values.texts)
         if values.nulls:
             sizes = [_NULL if null else size for null, size in zip(values.nulls, sizes, strict=True)]
-        if not updated or all(updated):
-            return map(self._lead(tail, tag, index, updated=bool(updated)).__getitem__, sizes)
+        if isinstance(updated, bool):
+            return map(self._lead(tail, tag, index, updated=updated).__getitem__, sizes)
         leads = self._lead(tail, tag, index, updated=False), self._lead(tail, tag, index, updated=True)
         return [leads[new][size] for new, size in zip(updated, sizes, strict=True)]
 
@@ -171,18 +203,18 @@ def _column_start(frame: tuple[bytes, ...], size: int, updated: bool) -> bytes:
     return wire.varint(len(head) + len(field) + size + len(tail)) + head + field
 
 
-def _updated(old: _Values | None, new: _Values) -> list[bool]:
-    """Tell for each row whether the column is another than before; ``[]`` where it is the same in all of them."""
+def _updated(old: _Values | None, new: _Values) -> _Updated:
+    """Tell for each row whether the column is another than before."""
     if old is None:
-        return [True] * len(new.texts)
-    if old.texts == new.texts and old.nulls == new.nulls:
-        return []
+        return True
+    if old is new or (old.texts == new.texts and old.nulls == new.nulls):
+        return False
     changed = list(map(ne, old.texts, new.texts))
     if old.nulls or new.nulls:
         none = [0] * len(changed)
         moved = map(ne, old.nulls or none, new.nulls or none)
         changed = [a or b for a, b in zip(changed, moved, strict=True)]
-    return changed
+    return True if all(changed) else changed
 
 
 def _image(columns: list[BulkColumn], present: bytes) -> _Image:
@@ -193,18 +225,16 @@ def _image(columns: list[BulkColumn], present: bytes) -> _Image:
     return _Image(indexes, held, _Layouts(held), (len(held) + 7) // 8)
 
 
-def _taken_apart(body: bytes, images: list[_Image]) -> list[tuple[list[Any], list[bytes]]]:
-    """Return, for each image, the values of all rows in one list, and the NULL bits of each row."""
+def _taken_apart(body: bytes, images: list[_Image]) -> list[list[Any]]:
+    """Return, for each image, the NULL bits and values of all rows in one list."""
     characters = str(body, "latin-1")
-    taken: list[tuple[list[Any], list[bytes]]] = [([], []) for _ in images]
-    into = [(image.layouts, image.null_bytes, *flat) for image, flat in zip(images, taken, strict=True)]
+    taken: list[list[Any]] = [[] for _ in images]
+    into = [(image.layouts, image.null_bytes, flat) for image, flat in zip(images, taken, strict=True)]
     at, end = 0, len(body)
     while at < end:
-        for layouts, null_bytes, values, patterns in into:
-            nulls = body[at : at + null_bytes]
-            patterns.append(nulls)
-            parts, unpack, size = layouts[nulls]
-            for unpack_part, part_size, read in parts:
+        for layouts, null_bytes, values in into:
+            layout = layouts[body[at : at + null_bytes]]
+            for unpack_part, part_size, read in layout.parts:
                 values += unpack_part(body, at)
                 at += part_size
                 if read is None:
@@ -214,34 +244,80 @@ def _taken_apart(body: bytes, images: list[_Image]) -> list[tuple[list[Any], lis
                 else:
                     value, at = read(body, at)
                     values.append(value)
-            values += unpack(body, at)
-            at += size
+            values += layout.fixed(body, at)
+            at += layout.fixed_bytes
     if at > end:
         raise ValueError("a row ends beyond the event")
     return taken
 
 
-def _columns_of(
-    image: _Image, values: list[Any], patterns: list[bytes], known: dict[int, _Values]
-) -> dict[int, _Values]:
+def _taken_apart_alone(body: bytes, image: _Image) -> list[Any]:
+    """Do the same where there is one image: rows whose NULLs are those of the row before are read on from its end."""
+    characters = str(body, "latin-1")
+    values: list[Any] = []
+    at, end = 0, len(body)
+    while at < end:
+        nulls = body[at : at + image.null_bytes]
+        layout = image.layouts[nulls]
+        if not layout.parts:
+            values += layout.fixed(body, at)
+            at += layout.fixed_bytes
+            continue
+        (unpack_first, first_bytes, read_first), *others = layout.parts
+        wrap, wrap_bytes, wrapped = layout.wrap, layout.wrap_bytes, layout.wrapped
+        last_wrap = end - wrap_bytes
+        values += unpack_first(body, at)
+        at += first_bytes
+        while True:
+            if read_first is None:
+                start = at
+                at += values[-1]
+                values[-1] = characters[start:at]
+            else:
+                value, at = read_first(body, at)
+                values.append(value)
+            for unpack_part, part_size, read in others:
+                values += unpack_part(body, at)
+                at += part_size
+                if read is None:
+                    start = at
+                    at += values[-1]
+                    values[-1] = characters[start:at]
+                else:
+                    value, at = read(body, at)
+                    values.append(value)
+            if at > last_wrap or (both := wrap(body, at))[wrapped] != nulls:
+                break
+            values += both
+            at += wrap_bytes
+        values += layout.fixed(body, at)
+        at += layout.fixed_bytes
+    if at > end:
+        raise ValueError("a row ends beyond the event")
+    return values
+
+
+def _columns_of(image: _Image, flat: list[Any], known: dict[int, _Values]) -> dict[int, _Values]:
     """Return the columns of all rows; what equals a ``known`` column is not converted again."""
     found: dict[int, _Values] = {}
+    stride = len(image.columns) + 1
+    patterns: list[bytes] = flat[::stride]
     bits = {pattern: int.from_bytes(pattern, "little") for pattern in set(patterns)}
-    width = len(image.columns)
+    any_null = reduce(or_, bits.values())
     for bit, (index, column) in enumerate(zip(image.indexes, image.columns, strict=True)):
-        raw = values[bit::width]
-        nulls = _nulls(bits, patterns, bit)
+        raw = flat[bit + 1 :: stride]
+        nulls = _nulls(bits, patterns, bit) if any_null >> bit & 1 else []
         old = known.get(index)
         if old and old.raw == raw and old.nulls == nulls and not (column.format in _FLOATS and 0.0 in raw):
             found[index] = old
         else:
-            found[index] = _Values(raw, _texts(column, raw, nulls), nulls)
+            found[index] = _Values(raw, _texts(column, raw, nulls), nulls, 0 if nulls else column.text_bytes)
     return found
 
 
 def _nulls(bits: dict[bytes, int], patterns: list[bytes], bit: int) -> list[int]:
     is_null = {pattern: number >> bit & 1 for pattern, number in bits.items()}
-    return [is_null[pattern] for pattern in patterns] if any(is_null.values()) else []
+    return [is_null[pattern] for pattern in patterns]
 
 
 def _texts(column: BulkColumn, raw: list[Any], nulls: list[int]) -> list[str]:

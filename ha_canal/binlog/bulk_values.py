@@ -33,26 +33,32 @@ class BulkColumn:
     """How to take a column out of rows, and what to make of it.
 
     ``format`` is that of the value itself, or, if ``sized``, of the length before it. With a ``reader`` it is empty:
-    the reader is called for each value, and ``texts`` gets what it returns.
+    the reader is called for each value, and ``texts`` gets what it returns. ``text_bytes`` is what every text has; 0:
+    they differ.
     """
 
     format: str
     texts: Texts
     sized: bool = False
     reader: ValueReader | None = None
+    text_bytes: int = 0
 
 
-_INTEGERS: Final = {t.TINY: "b", t.SHORT: "h", t.LONG: "i", t.LONGLONG: "q"}
+_INTEGERS: Final = {t.SHORT: "h", t.LONG: "i", t.LONGLONG: "q"}
 _LENGTHS: Final = {1: "B", 2: "H", 4: "I"}
 _STRINGS: Final = frozenset((t.VARCHAR, t.VAR_STRING, t.STRING))
 _BLOBS: Final = frozenset((t.BLOB, t.TINY_BLOB, t.MEDIUM_BLOB, t.LONG_BLOB))
 _MEMO_ENTRIES: Final = 1 << 15
 _ASCII: Final = bytes(range(128))
+_SMALL: Final = tuple(map(str, [*range(256), *range(-128, 0)]))
+"""Texts by their numbers from -128 to 255: negative ones count from the end."""
 
 
 def bulk_column(column: Column, read: ValueReader) -> BulkColumn:
     """Return how to read the column in bulk; ``read`` is its reader, for what has no faster way."""
     code = column.type_code
+    if code == t.TINY:
+        return BulkColumn("B" if column.unsigned else "b", _tiny)
     if code in _INTEGERS:
         return BulkColumn(_INTEGERS[code].upper() if column.unsigned else _INTEGERS[code], _plain)
     if code in _STRINGS and not column.fixed_length:
@@ -70,6 +76,10 @@ def _read_singly(_column: Column, read: ValueReader) -> BulkColumn:
 
 def _as_utf8(text: str) -> str:
     return text if text.isascii() else str(text.encode(), "latin-1")
+
+
+def _tiny(numbers: list[Any]) -> list[str]:
+    return list(map(_SMALL.__getitem__, numbers))
 
 
 def _plain(numbers: list[Any]) -> list[str]:
@@ -120,7 +130,7 @@ def _big_endian(values: list[bytes], size: int) -> tuple[int, ...]:
     return struct.unpack(f">{len(values)}Q", pad + pad.join(values))
 
 
-_DATES: Final = Memo[bytes](lambda raw: temporal.date(raw, 0)[0], _MEMO_ENTRIES)
+_DATES: Final = Memo[bytes](lambda raw: _day(int.from_bytes(raw, "little")), _MEMO_ENTRIES)
 _PACKED_DAYS: Final = Memo[int](lambda packed: _packed_day(packed) + " ", _MEMO_ENTRIES)
 _PACKED_MINUTES: Final = Memo[int](lambda packed: f"{packed >> 6:02}:{packed & 63:02}:", 1 << 11)
 _DAYS: Final = Memo[int](lambda day: temporal.utc_text(day * 86400)[:-8], _MEMO_ENTRIES)
@@ -130,13 +140,19 @@ _SECONDS: Final = tuple(f"{second:02}" for second in range(64))
 
 def _packed_day(packed: int) -> str:
     months = (packed >> 5) - (1 << 17)
-    if months < 0:
-        raise ValueError("a DATETIME before the year 0")
+    if not 0 <= months < 130_000:
+        raise ValueError("a DATETIME outside of the years 0 to 9999")
     return f"{months // 13:04}-{months % 13:02}-{packed & 31:02}"
 
 
+def _day(packed: int) -> str:
+    if packed >> 9 > 9999:
+        raise ValueError("a DATE behind the year 9999")
+    return f"{packed >> 9:04}-{packed >> 5 & 15:02}-{packed & 31:02}"
+
+
 def _date(_column: Column, _read: ValueReader) -> BulkColumn:
-    return BulkColumn("3s", lambda values: list(map(_DATES.__getitem__, values)))
+    return BulkColumn("3s", lambda values: list(map(_DATES.__getitem__, values)), text_bytes=10)
 
 
 def _datetime2(column: Column, _read: ValueReader) -> BulkColumn:
@@ -151,7 +167,7 @@ def _datetime2(column: Column, _read: ValueReader) -> BulkColumn:
         ]
         return _with_fractions(whole, packed, digits)
 
-    return BulkColumn(f"{size}s", texts)
+    return BulkColumn(f"{size}s", texts, text_bytes=_clock_bytes(digits))
 
 
 def _timestamp2(column: Column, read: ValueReader) -> BulkColumn:
@@ -166,7 +182,11 @@ def _timestamp2(column: Column, read: ValueReader) -> BulkColumn:
         whole = [f"{_DAYS[s // 86400]}{_MINUTES[s // 60 % 1440]}{_SECONDS[s % 60]}" for s in seconds]
         return _with_fractions(whole, stamps, digits)
 
-    return BulkColumn(f"{size}s", texts)
+    return BulkColumn(f"{size}s", texts, text_bytes=_clock_bytes(digits))
+
+
+def _clock_bytes(digits: int) -> int:
+    return 20 + digits if digits else 19
 
 
 def _with_fractions(texts: list[str], packed: tuple[int, ...], digits: int) -> list[str]:
@@ -175,6 +195,8 @@ def _with_fractions(texts: list[str], packed: tuple[int, ...], digits: int) -> l
         return texts
     stored = digits + digits % 2
     mask, end = (1 << 4 * stored) - 1, None if stored == digits else -1
+    if max([number & mask for number in packed]) >= 10**stored:
+        raise ValueError("a fraction with too many digits")
     return [text + f".{number & mask:0{stored}}"[:end] for text, number in zip(texts, packed, strict=True)]
 
 
@@ -185,18 +207,19 @@ def _decimal(column: Column, read: ValueReader) -> BulkColumn:
         return BulkColumn(f"{size}s", lambda values: [read(value, 0)[0] for value in values])
     bits = 8 * decimal_size_bytes(scale, scale)
     sign, mask, limit = 1 << 8 * size - 1, (1 << bits) - 1, 10**whole_digits
-    one_group = min(limit, 10**9)
+    unsigned, one_group = mask & ~sign, min(limit, 10**9)
     fractions = Memo[int](lambda number: _fraction_text(number, scale), 10_000)
 
     def texts(values: list[bytes]) -> list[str]:
         stored = _big_endian(values, size)
-        negative = min(stored) < sign
-        numbers = [n ^ sign if n & sign else n ^ sign - 1 for n in stored] if negative else [n ^ sign for n in stored]
+        if min(stored) >= sign and (max(stored) ^ sign) >> bits < one_group:
+            return [f"{(n ^ sign) >> bits}{fractions[n & unsigned]}" for n in stored]
+        numbers = [n ^ sign if n & sign else n ^ sign - 1 for n in stored]
         wholes = [n >> bits for n in numbers]
         if max(wholes) >= one_group:
             wholes = _of_two_groups(wholes, limit)
         made = [f"{whole}{fractions[n & mask]}" for whole, n in zip(wholes, numbers, strict=True)]
-        return [text if n & sign else "-" + text for text, n in zip(made, stored, strict=True)] if negative else made
+        return [text if n & sign else "-" + text for text, n in zip(made, stored, strict=True)]
 
     return BulkColumn(f"{size}s", texts)
 

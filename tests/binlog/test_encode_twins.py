@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from ha_canal.binlog import encode_twin
 from ha_canal.binlog import type_codes as t
 from ha_canal.binlog.bulk_rows import encode_rows
+from ha_canal.binlog.bulk_values import bulk_column
 from ha_canal.binlog.decimal import decimal_size_bytes
+from ha_canal.binlog.rows import decode_rows, value_readers
 from ha_canal.binlog.values import value_reader
 from ha_canal.errors import DecodeError
 from ha_canal.model.change import Begin, ChangeKind, Commit, Item, Rows, Statement, Transaction
@@ -147,6 +149,15 @@ def test_garbage_in_bulk_is_left_to_the_careful_path(column: Column, body: bytes
     _assert_bulk_is_careful(Rows(_TRANSACTION, 0, 4, 50, 0, kind, plan, b"\x03", b"\x03", body))
 
 
+def _has_odd_sizes(rows: Rows) -> bool:
+    """Whether it has dates or times that no server writes, whose texts have other sizes than all others."""
+    columns = list(map(bulk_column, rows.plan.columns, value_readers(rows.plan)))
+    values = [pair for images in decode_rows(rows) for image in images for pair in zip(columns, image, strict=False)]
+    return any(
+        column.text_bytes and isinstance(text, str) and len(text) != column.text_bytes for column, text in values
+    )
+
+
 def _assert_bulk_is_careful(rows: Rows) -> None:
     in_bulk = encode_rows(rows, encode_twin.column_frames(rows.plan), least_bytes=0)
     try:
@@ -154,7 +165,7 @@ def _assert_bulk_is_careful(rows: Rows) -> None:
     except DecodeError:
         assert in_bulk is None
         return
-    usual = bool(rows.body) and all(_images_with_columns(rows))
+    usual = bool(rows.body) and all(_images_with_columns(rows)) and not _has_odd_sizes(rows)
     assert in_bulk is not None or not usual
     if in_bulk is not None:
         assert (b"".join(pieces[2:]), count) == in_bulk

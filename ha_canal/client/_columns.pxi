@@ -35,11 +35,9 @@ cdef inline bint fits(ColumnPlan plan, Text column, Text* value) noexcept:
     cdef Py_ssize_t between = column.size - plan.before.size - plan.behind.size
     cdef Bytes at = column.data + plan.before.size
     cdef Bytes end = at + between
-    if (
-        between < 0
-        or memcmp(column.data, plan.before.data, plan.before.size) != 0
-        or memcmp(end, plan.behind.data, plan.behind.size) != 0
-    ):
+    if between < 0 or not equal(column.data, plan.before.data, plan.before.size):
+        return False
+    if plan.behind.size and memcmp(end, plan.behind.data, plan.behind.size) != 0:
         return False
     if between == 0:
         value.data = at

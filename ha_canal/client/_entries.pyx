@@ -63,6 +63,7 @@ class UnusualError(Exception):
 
 
 include "_wire.pxi"
+include "_floats.pxi"
 include "_texts.pxi"
 include "_columns.pxi"
 include "_header.pxi"

@@ -227,7 +227,12 @@ cdef class Reader:
         elif kind == BYTES:
             value = bytes_of(text)
         elif kind != OTHER:
-            if text.size == plan.last_size and memcmp(text.data, plan.last_text, text.size) == 0:
+            if (
+                text.size == plan.last_size
+                and text.size > 0
+                and text.data[text.size - 1] == <unsigned char>plan.last_text[text.size - 1]
+                and memcmp(text.data, plan.last_text, text.size) == 0
+            ):
                 return plan.last
             value = self.remembered(plan, kind, text)
         if value is None:

@@ -9,10 +9,6 @@ cdef dict KIND_OF = {
     "datetime": DATETIME, "timestamp": TIMESTAMP, "time": TIME,
 }
 
-cdef double[23] POWERS = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
-    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-]
 cdef int[13] DAYS = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
 
@@ -58,8 +54,7 @@ cdef inline bint is_plain_decimal(Text text) noexcept nogil:
 
 
 cdef object float_of(Text text):
-    """Digits with sign, point and exponent. Up to 2^53 times a power of ten up to 22 both are exact as doubles, and one
-    operation on exact operands rounds as it should (Clinger, "How to read floating point numbers accurately")."""
+    """Digits with sign, point and exponent."""
     cdef Bytes at = text.data
     cdef Bytes end = at + text.size
     cdef bint negative = at < end and at[0] == 45
@@ -102,9 +97,7 @@ cdef object float_of(Text text):
         scale += -exponent if exponent_negative else exponent
     if at != end:
         return None
-    if count <= 19 and digits <= 1ULL << 53 and -22 <= scale <= 22:
-        number = <double>digits
-        number = number / POWERS[-scale] if scale < 0 else number * POWERS[scale]
+    if count <= 19 and nearest_double(digits, scale, &number):
         return -number if negative else number
     memcpy(copy, text.data, text.size)
     copy[text.size] = 0

@@ -75,6 +75,17 @@ cdef inline Bytes read_field(Bytes at, Bytes end, Field* field) noexcept nogil:
     return at + size
 
 
+cdef inline bint equal(Bytes one, Bytes other, Py_ssize_t size) noexcept nogil:
+    """Compare bytes that are few as a rule, or differ soon."""
+    cdef Py_ssize_t at
+    if size > 8:
+        return memcmp(one, other, size) == 0
+    for at in range(size):
+        if one[at] != other[at]:
+            return False
+    return True
+
+
 cdef inline bint same(Text one, Text other) noexcept nogil:
     return one.size == other.size and memcmp(one.data, other.data, one.size) == 0
 

@@ -48,24 +48,23 @@ Frames = tuple[tuple[bytes, ...], ...]
 _Updated = bool | list[bool]
 """Of each row, or of all."""
 _Unpack = Callable[[bytes, int], tuple[Any, ...]]
-_Part = tuple[_Unpack, int, ValueReader | None]
-"""Some neighbours in a row: how to read them, their bytes, and the reader of the value behind, or None: the last
-number read is its size."""
+_Step = tuple[ValueReader | None, _Unpack, int]
+"""How to read the value that comes next, or None: the last number read is its size; then how to read the neighbours
+behind it, and their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The parts of a row, the NULL bits in the first one, and the ``fixed`` columns behind the last of them.
+    """How to read a row: ``first`` its NULL bits and what is fixed in front, then the steps.
 
-    ``wrap`` reads these together with the first part of a next row, whose NULL bits are its value number ``wrapped``.
+    ``steps_on`` read on in a next row of the same layout: the last of them ends with the ``first`` of that.
     """
 
-    parts: tuple[_Part, ...]
-    fixed: _Unpack
-    fixed_bytes: int
-    wrap: _Unpack
-    wrap_bytes: int
-    wrapped: int
+    first: _Unpack
+    first_bytes: int
+    first_values: int
+    steps: tuple[_Step, ...]
+    steps_on: tuple[_Step, ...]
 
 
 class _Layouts(dict[bytes, _Layout]):
@@ -88,34 +87,40 @@ class _Layouts(dict[bytes, _Layout]):
 
 def _layout(columns: list[BulkColumn], nulls: bytes) -> _Layout:
     bits = int.from_bytes(nulls, "little")
-    parts: list[_Part] = []
-    format_ = first = f"{len(nulls)}s"
-    count = 1
+    formats = [f"{len(nulls)}s"]
+    readers: list[ValueReader | None] = []
     for bit, column in enumerate(columns):
         if bits >> bit & 1:
-            format_ += "0s"
-        elif column.sized or column.reader:
-            format_ += column.format
-            first = first if parts else format_
-            unpack = struct.Struct("<" + format_)
-            parts.append((unpack.unpack_from, unpack.size, column.reader))
-            format_, count = "", 0
+            formats[-1] += "0s"
             continue
-        else:
-            format_ += column.format
-        count += 1
-    fixed, wrap = struct.Struct("<" + format_), struct.Struct("<" + format_ + first)
-    return _Layout(tuple(parts), fixed.unpack_from, fixed.size, wrap.unpack_from, wrap.size, count)
+        formats[-1] += column.format
+        if column.sized or column.reader:
+            readers.append(column.reader)
+            formats.append("")
+    first, *others = formats
+    size, values = struct.calcsize("<" + first), len(struct.unpack("<" + first, bytes(struct.calcsize("<" + first))))
+    steps = tuple(map(_step, readers, others))
+    steps_on = (*steps[:-1], _step(readers[-1], others[-1] + first)) if steps else ()
+    return _Layout(struct.Struct("<" + first).unpack_from, size, values, steps, steps_on)
+
+
+def _step(reader: ValueReader | None, format_: str) -> _Step:
+    unpack = struct.Struct("<" + format_)
+    return reader, unpack.unpack_from, unpack.size
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image that holds the columns ``indexes``; ``columns`` says how to read each of them."""
+    """An image that holds the columns ``indexes``; ``columns`` says how to read each of them.
+
+    ``fixed_bytes`` is what it has at least where nothing is NULL: no part of it that is read at once has more.
+    """
 
     indexes: list[int]
     columns: list[BulkColumn]
     layouts: _Layouts
     null_bytes: int
+    fixed_bytes: int
 
 
 class _Values(NamedTuple):
@@ -222,7 +227,9 @@ def _image(columns: list[BulkColumn], present: bytes) -> _Image:
     if not indexes:
         raise ValueError("an image without columns")
     held = [columns[index] for index in indexes]
-    return _Image(indexes, held, _Layouts(held), (len(held) + 7) // 8)
+    null_bytes = (len(held) + 7) // 8
+    fixed_bytes = null_bytes + sum(struct.calcsize("<" + column.format) for column in held)
+    return _Image(indexes, held, _Layouts(held), null_bytes, fixed_bytes)
 
 
 def _taken_apart(body: bytes, images: list[_Image]) -> list[list[Any]]:
@@ -234,9 +241,9 @@ def _taken_apart(body: bytes, images: list[_Image]) -> list[list[Any]]:
     while at < end:
         for layouts, null_bytes, values in into:
             layout = layouts[body[at : at + null_bytes]]
-            for unpack_part, part_size, read in layout.parts:
-                values += unpack_part(body, at)
-                at += part_size
+            values += layout.first(body, at)
+            at += layout.first_bytes
+            for read, unpack_next, next_bytes in layout.steps:
                 if read is None:
                     start = at
                     at += values[-1]
@@ -244,41 +251,27 @@ def _taken_apart(body: bytes, images: list[_Image]) -> list[list[Any]]:
                 else:
                     value, at = read(body, at)
                     values.append(value)
-            values += layout.fixed(body, at)
-            at += layout.fixed_bytes
+                values += unpack_next(body, at)
+                at += next_bytes
     if at > end:
         raise ValueError("a row ends beyond the event")
     return taken
 
 
 def _taken_apart_alone(body: bytes, image: _Image) -> list[Any]:
-    """Do the same where there is one image: rows whose NULLs are those of the row before are read on from its end."""
+    """Do the same with one image: a row with the same NULLs as the one before is read on from the end of that."""
     characters = str(body, "latin-1")
     values: list[Any] = []
     at, end = 0, len(body)
+    body += bytes(image.fixed_bytes)  # so that it can be read on from the last row, too
     while at < end:
         nulls = body[at : at + image.null_bytes]
         layout = image.layouts[nulls]
-        if not layout.parts:
-            values += layout.fixed(body, at)
-            at += layout.fixed_bytes
-            continue
-        (unpack_first, first_bytes, read_first), *others = layout.parts
-        wrap, wrap_bytes, wrapped = layout.wrap, layout.wrap_bytes, layout.wrapped
-        last_wrap = end - wrap_bytes
-        values += unpack_first(body, at)
+        steps, first_bytes, first_values = layout.steps_on, layout.first_bytes, layout.first_values
+        values += layout.first(body, at)
         at += first_bytes
-        while True:
-            if read_first is None:
-                start = at
-                at += values[-1]
-                values[-1] = characters[start:at]
-            else:
-                value, at = read_first(body, at)
-                values.append(value)
-            for unpack_part, part_size, read in others:
-                values += unpack_part(body, at)
-                at += part_size
+        while steps:
+            for read, unpack_next, next_bytes in steps:
                 if read is None:
                     start = at
                     at += values[-1]
@@ -286,12 +279,12 @@ def _taken_apart_alone(body: bytes, image: _Image) -> list[Any]:
                 else:
                     value, at = read(body, at)
                     values.append(value)
-            if at > last_wrap or (both := wrap(body, at))[wrapped] != nulls:
+                values += unpack_next(body, at)
+                at += next_bytes
+            if at - first_bytes >= end or values[-first_values] != nulls:
+                del values[-first_values:]
+                at -= first_bytes
                 break
-            values += both
-            at += wrap_bytes
-        values += layout.fixed(body, at)
-        at += layout.fixed_bytes
     if at > end:
         raise ValueError("a row ends beyond the event")
     return values

@@ -1,7 +1,7 @@
 """The project's own way within one process: binlog → ring, and binlog → serialized entries.
 
 Both stand on the production path: `Reader`, which logs in, dumps and decodes; `Sink`; `Ring`. `to_ring` has one
-subscription, which wants no table and so passes over everything. `to_entries` takes from a subscription as the gRPC
+subscription, which waits as a client does, wants no table, and so passes over everything. `to_entries` takes from a subscription as the gRPC
 service does, through `Delivery` (batches, encoding, ledger, acks), with an instance that accepts every cursor at once.
 """
 
@@ -39,6 +39,7 @@ _NAME = "bench"
 _EPOCH = 1
 _LEASE_S = 60.0
 _POLL_S = 5.0
+_LONG_S = 3600.0
 
 
 class Counted:
@@ -70,8 +71,13 @@ async def to_ring(task: Task, begin: Callable[[], None]) -> tuple[int, int]:
 
     ``begin`` is called when the first bytes of the binlog are here: when the first table is met.
     """
-    async with _reading(task, lambda _schema, _table: False, begin) as (_, done):
-        return await done
+    async with _reading(task, lambda _schema, _table: False, begin) as (subscription, done):
+        waiting = asyncio.create_task(subscription.get(timeout_s=_LONG_S))
+        try:
+            return await done
+        finally:
+            waiting.cancel()
+            await asyncio.wait([waiting])
 
 
 async def to_entries(task: Task, begin: Callable[[], None]) -> Counted:

@@ -54,7 +54,10 @@ def _peer(task: Task) -> Run:
 
 
 def _ring(task: Task) -> Run:
+    from ha_canal.cli.allocator import keep_freed_memory
     from ha_canal.testing.bench.inside import to_ring
+
+    keep_freed_memory()  # as a node does
 
     def run(clock: Clock) -> dict[str, int]:
         transactions, rows_events = asyncio.run(to_ring(task, clock.start))
@@ -64,7 +67,10 @@ def _ring(task: Task) -> Run:
 
 
 def _entries(task: Task) -> Run:
+    from ha_canal.cli.allocator import keep_freed_memory
     from ha_canal.testing.bench.inside import to_entries
+
+    keep_freed_memory()  # as a node does
 
     def run(clock: Clock) -> dict[str, int]:
         counted = asyncio.run(to_entries(task, clock.start))

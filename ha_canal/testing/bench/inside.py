@@ -1,8 +1,9 @@
 """The project's own way within one process: binlog → ring, and binlog → serialized entries.
 
 Both stand on the production path: `Reader`, which logs in, dumps and decodes; `Sink`; `Ring`. `to_ring` has one
-subscription, which waits as a client does, wants no table, and so passes over everything. `to_entries` takes from a subscription as the gRPC
-service does, through `Delivery` (batches, encoding, ledger, acks), with an instance that accepts every cursor at once.
+subscription, which waits as a client does, wants no table, and so passes over everything. `to_entries` takes from a
+subscription as the gRPC service does, through `Delivery` (batches, encoding, ledger, acks), with an instance that
+accepts every cursor at once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ cdef Py_ssize_t encode_rows_into(
 """Append the serialized RowChange of a rows event that is no partial JSON one; return the number of its rows.
 
 ``kind`` is that of `ChangeKind`; ``before`` and ``after`` are its column bitmaps, each of ``bitmap_bytes``, NULL where
-the kind has none. ``lean``: rows behind the first one do not repeat what that says of the columns (`lean_frame`). ``body_or_none`` are the same bytes as ``body``, where they are an object already: columns which
-only Python reads need one. `DECLINED` for bytes that are no rows of the plan: nothing was written and no exception is set; give the event to
+the kind has none. ``body_or_none`` are the same bytes as ``body``, where they are an object already: columns which only
+Python reads need one. ``lean``: rows behind the first one do not repeat what that says of the columns (`lean_frame`).
+`DECLINED` for bytes that are no rows of the plan: nothing was written and no exception is set; give the event to
 `ha_canal.binlog.encode_twin`.
 """

@@ -17,9 +17,15 @@ cdef struct Event:
     int64_t offset
 
 
+cdef enum:
+    UNWANTED = -1  # instead of a plan's index
+    NOT_KEPT = -2  # so far there are no rows of it
+
+
 cdef struct Table:
     uint64_t id
-    int32_t plan  # negative: nobody wants it
+    int32_t plan  # its index among those kept
+    int layout  # which of `RowsScan.seen`; negative: none
     uint32_t columns
 
 
@@ -47,6 +53,7 @@ cdef class RowsScan:
     cdef dict index_of_plan
     # Tables of the transaction, by their ids; in an open one, those of earlier chunks too:
     cdef Table[MOST_TABLES] tables
+    cdef list table_plans
     cdef int table_count
     cdef dict named
     # The last layouts, so that most need no lookup:
@@ -60,10 +67,10 @@ cdef class RowsScan:
     cdef int event(self, Event* event) except -1
     cdef bint checksums_hold(self, Py_ssize_t at) noexcept
     cdef int table(self, Event* event) except -1
-    cdef int put_table(self, uint64_t table_id, int32_t plan, uint32_t columns) noexcept
+    cdef int put_table(self, uint64_t table_id, plan, int layout) except -1
     cdef int find_table(self, uint64_t table_id) noexcept
     cdef int look_up(self, const uint8_t* key, Py_ssize_t key_bytes) except -2
-    cdef int32_t index_of(self, plan) except -2
+    cdef int keep_plan(self, int index) except -1
     cdef int known_table(self, uint64_t table_id) except -2
     cdef int is_of_stretch(self, Event* event) except -1
     cdef int rows(self, Event* event) except -1

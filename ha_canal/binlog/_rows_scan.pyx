@@ -51,6 +51,7 @@ cdef class RowsScan:
         self.named = None
         self.table_count = self.seen_count = 0
         self.seen_plans = [None] * MOST_TABLES
+        self.table_plans = [None] * MOST_TABLES
         return 0
 
     def stretch(
@@ -155,13 +156,13 @@ cdef class RowsScan:
             if index < 0:
                 return 0
         table_id = uint48(event.body)
-        if not self.put_table(table_id, self.seen[index].plan, self.seen[index].columns):
+        if not self.put_table(table_id, self.seen_plans[index], index):
             return 0
         if self.named is not None:
             self.named[table_id] = self.seen_plans[index]
         return 1
 
-    cdef int put_table(self, uint64_t table_id, int32_t plan, uint32_t columns) noexcept:
+    cdef int put_table(self, uint64_t table_id, plan, int layout) except -1:
         """Note what a table id means from here on; 0: there are too many of them."""
         cdef int index = self.find_table(table_id)
         if index < 0:
@@ -169,7 +170,13 @@ cdef class RowsScan:
                 return 0
             index = self.table_count
             self.table_count += 1
-        self.tables[index] = Table(table_id, plan, columns)
+        self.table_plans[index] = plan
+        if layout >= 0:
+            self.tables[index] = Table(table_id, self.seen[layout].plan, layout, self.seen[layout].columns)
+        elif plan is None:
+            self.tables[index] = Table(table_id, UNWANTED, -1, 0)
+        else:
+            self.tables[index] = Table(table_id, NOT_KEPT, -1, len(plan.columns))
         return 1
 
     cdef int find_table(self, uint64_t table_id) noexcept:
@@ -188,15 +195,20 @@ cdef class RowsScan:
         if self.seen_count < MOST_TABLES:
             self.seen_count += 1
         index = self.seen_count - 1
-        self.seen[index] = Layout(key, key_bytes, self.index_of(plan), 0 if plan is None else len(plan.columns))
+        self.seen[index] = Layout(
+            key, key_bytes, UNWANTED if plan is None else NOT_KEPT, 0 if plan is None else len(plan.columns)
+        )
         self.seen_plans[index] = plan
         return index
 
-    cdef int32_t index_of(self, plan) except -2:
-        """Return which of the plans kept this is; -1: it is None."""
-        if plan is None:
-            return -1
-        return self.index_of_plan.setdefault(Held(plan), len(self.index_of_plan))
+    cdef int keep_plan(self, int index) except -1:
+        """Rows of a table are kept: its plan is, too."""
+        cdef int layout = self.tables[index].layout
+        plan = self.table_plans[index]
+        self.tables[index].plan = self.index_of_plan.setdefault(Held(plan), len(self.index_of_plan))
+        if layout >= 0 and self.seen_plans[layout] is plan:  # another layout may have taken its place
+            self.seen[layout].plan = self.tables[index].plan
+        return 0
 
     cdef tuple kept_plans(self):
         return tuple([held.plan for held in self.index_of_plan])
@@ -206,7 +218,7 @@ cdef class RowsScan:
         if self.named is None:
             return -1
         plan = self.named.get(table_id, MISSING)
-        if plan is MISSING or not self.put_table(table_id, self.index_of(plan), 0 if plan is None else len(plan.columns)):
+        if plan is MISSING or not self.put_table(table_id, plan, -1):
             return -1
         return self.find_table(table_id)
 
@@ -230,7 +242,7 @@ cdef class RowsScan:
             if index < 0:
                 return 0
         self.used += 1
-        if self.tables[index].plan < 0:
+        if self.tables[index].plan == UNWANTED:
             return 1
         if event.code >= 30:
             at += body[8] | body[9] << 8
@@ -253,6 +265,8 @@ cdef class RowsScan:
         if at + images > event.body_bytes:
             return 0
         rows.offset, rows.event_bytes, rows.timestamp_s = event.offset, event.size, event.timestamp_s
+        if self.tables[index].plan == NOT_KEPT:
+            self.keep_plan(index)
         rows.ordinal, rows.plan = self.used - 1, self.tables[index].plan
         rows.at, rows.bitmap_bytes = kept.data.size, bitmap_bytes
         rows.body_bytes = event.body_bytes - at - images

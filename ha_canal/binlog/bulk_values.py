@@ -176,6 +176,7 @@ def _timestamp2(column: Column, read: ValueReader) -> BulkColumn:
 
     def texts(values: list[bytes]) -> list[str]:
         stamps = _big_endian(values, size)
+        _check_fractions(stamps, digits)
         if 0 in stamps:
             return [read(value, 0)[0] for value in values]
         seconds = [stamp >> bits for stamp in stamps] if bits else stamps
@@ -193,11 +194,18 @@ def _with_fractions(texts: list[str], packed: tuple[int, ...], digits: int) -> l
     """Add the fraction in the lowest bits of ``packed``, which is stored in an even number of digits."""
     if digits == 0:
         return texts
+    _check_fractions(packed, digits)
     stored = digits + digits % 2
     mask, end = (1 << 4 * stored) - 1, None if stored == digits else -1
-    if max([number & mask for number in packed]) >= 10**stored:
-        raise ValueError("a fraction with too many digits")
     return [text + f".{number & mask:0{stored}}"[:end] for text, number in zip(texts, packed, strict=True)]
+
+
+def _check_fractions(packed: tuple[int, ...], digits: int) -> None:
+    """Refuse what no server writes: its text would have another size than all others."""
+    stored = digits + digits % 2
+    mask = (1 << 4 * stored) - 1
+    if digits and max([number & mask for number in packed]) >= 10**stored:
+        raise ValueError("a fraction with too many digits")
 
 
 def _decimal(column: Column, read: ValueReader) -> BulkColumn:

@@ -127,8 +127,8 @@ class Transactions:
 
     @property
     def takes_rows(self) -> bool:
-        """Whether rows may come now."""
-        return self.transaction is not None and self._begun
+        """Whether rows may come now, and packed: what is prepared is kept as items, and counted as such."""
+        return self.transaction is not None and self._begun and not self._prepares
 
     def take_stretch(self, packed: PackedRows | None, used: int) -> None:
         """Take rows events, of which ``packed`` holds those that are kept; ``used`` is the ordinal behind the last."""

@@ -85,19 +85,6 @@ cdef ColumnPlan plan_of(Text column, Py_ssize_t head_size, Py_ssize_t tail_size)
     return plan
 
 
-cdef ColumnPlan sibling(ColumnPlan told, ColumnPlan written):
-    """Return what a nameless column means, whose name and type ``told`` has."""
-    cdef int place = written.updated | written.is_null << 1
-    if told.siblings is None:
-        told.siblings = [None] * 4
-    cdef ColumnPlan plan = told.siblings[place]
-    if plan is None:
-        plan = told.siblings[place] = ColumnPlan.__new__(ColumnPlan)
-        plan.name, plan.kind, plan.convert, plan.is_key = told.name, told.kind, told.convert, told.is_key
-        plan.updated, plan.is_null, plan.last_size = written.updated, written.is_null, -1
-    return plan
-
-
 cdef int constant_parts(Text column, Py_ssize_t* head_size, Py_ssize_t* tail_size) except -1:
     """Find what stands before and behind the value field; the whole column is the head where there is none."""
     cdef Bytes at = column.data
@@ -335,10 +322,22 @@ cdef class Tables:
             if version and written.nameless:
                 told = table.told_of(written.index)
                 if told is not None:
-                    meant = sibling(told, written)  # which keeps it
+                    meant = self.sibling(told, written)  # which keeps it
                     cell.plan = <PyObject*>meant
-                    self.size += 100
         return 0
+
+    cdef ColumnPlan sibling(self, ColumnPlan told, ColumnPlan written):
+        """Return what a nameless column means, whose name and type ``told`` has."""
+        cdef int place = written.updated | written.is_null << 1
+        if told.siblings is None:
+            told.siblings = [None] * 4
+        cdef ColumnPlan plan = told.siblings[place]
+        if plan is None:
+            plan = told.siblings[place] = ColumnPlan.__new__(ColumnPlan)
+            plan.name, plan.kind, plan.convert, plan.is_key = told.name, told.kind, told.convert, told.is_key
+            plan.updated, plan.is_null, plan.last_size = written.updated, written.is_null, -1
+            self.size += 300
+        return plan
 
     cdef Layout layout(self, Table table, Image image):
         """Return the layout of the image's names. Raises UnusualError where a name comes twice."""

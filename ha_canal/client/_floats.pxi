@@ -15,7 +15,8 @@ cdef enum:
 
 cdef uint64_t[TENS_COUNT] TENS_HIGH
 cdef uint64_t[TENS_COUNT] TENS_LOW
-"""The highest 128 bits of 10**k: cut off for k of 0 and more, and one more than that below."""
+"""The highest 128 bits of 10**k, cut off; but one more where 5**-k has no more than 64 bits, so that exact products are
+seen as such."""
 
 
 cdef int fill_tens() except -1:
@@ -25,8 +26,8 @@ cdef int fill_tens() except -1:
             bits = (5**exponent).bit_length()
             power = 5**exponent << 128 - bits if bits <= 128 else 5**exponent >> bits - 128
         else:
-            power = (1 << 128 + 2 * (5**-exponent).bit_length()) // 5**-exponent + 1
-            power >>= power.bit_length() - 128
+            bits = (5**-exponent).bit_length()
+            power = (1 << bits + 127) // 5**-exponent + (bits <= 64)
         TENS_HIGH[index], TENS_LOW[index] = power >> 64, power & 0xFFFFFFFFFFFFFFFF
     return 0
 

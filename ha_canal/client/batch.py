@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def entries(self) -> Sequence[bytes]:
-        """The serialized ``Entry`` messages, as they came: lean, unless the client asks for `whole_entries`."""
+        """The serialized ``Entry`` messages, as they came: lean if the client is iterated without ``whole_entries``."""
         return self._delivery.messages
 
     @property

@@ -49,8 +49,7 @@ class Client:
     ``batch_size`` entries and ``batch_bytes`` bound a batch (0: the server's defaults); ``credit`` is how many
     batches may wait here. ``whole_entries``: the `Batch.entries` of an iterated batch shall be as Canal's, with the
     begin and the end of every transaction and the names and types of columns in every row; changes need neither, and
-    what is not sent costs nothing. Fail-overs are followed
-    for ``retry_for_s`` (None: for ever).
+    what is not sent costs nothing. Fail-overs are followed for ``retry_for_s`` (None: for ever).
 
     Iterate, or use the plain calls; not both with one client. ``with`` closes it.
     """

@@ -91,11 +91,12 @@ def _name_columns(row_data: RowData, told: dict[int, Column]) -> None:
     Entries that are lean do not say it twice: see ``StreamRequest.Open`` in ``canal.proto``.
     """
     columns = [*row_data.beforeColumns, *row_data.afterColumns]
+    named = [column for column in columns if not _is_nameless(column)]
     for column in columns:
         if _is_nameless(column) and column.index in told:
             known = told[column.index]
             column.name, column.mysqlType, column.isKey = known.name, known.mysqlType, known.isKey
-    told.update((column.index, column) for column in columns if not _is_nameless(column))
+    told.update((column.index, column) for column in named)
 
 
 def _is_nameless(column: Column) -> bool:

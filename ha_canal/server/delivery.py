@@ -38,8 +38,7 @@ _SLICE_S = 0.002
 _PIECE_BYTES = 1 << 17
 """So much of what is packed is encoded at once."""
 _GATHER_S = 0.005
-"""Acks that came during a write are a stream of them, for none of which anybody waits: the next write waits for more
-of them."""
+"""Acks that came during a write are a stream of them: the next write waits this long for more."""
 _LARGE_BYTES = 1 << 20
 """Larger items are encoded in a thread: a row of 100 MB takes a second, and a JSON document of that size minutes, in
 which the loop must go on, or the watchdog ends the node."""
@@ -292,7 +291,7 @@ class Delivery:
 
 
 def _pieces(items: Iterable[Item | Part]) -> Iterator[Item | Part]:
-    """Yield the items, what is packed in pieces which are encoded in about a slice's time."""
+    """Yield the items, what is packed in pieces: a slice's time of encoding each, if no column is left to Python."""
     for item in items:
         if isinstance(item, Part):
             yield from item.pieces(_PIECE_BYTES)

@@ -43,8 +43,9 @@ _log = logging.getLogger(__name__)
 NAME = "ha_canal.protocol.Canal"
 BATCH_ITEMS = 10_000
 BATCH_BYTES = 1 << 19
-"""Of binlog: as entries of many columns they may be six times as many, and gRPC clients refuse 4 MiB by default."""
+"""Of binlog. As entries they are several times as many, and gRPC clients refuse more than 4 MiB by default."""
 _LEAN_BATCH_BYTES = 1 << 20
+"""For clients that join the parts of what is larger."""
 _PULSE_AT_MOST_S = 10 / 3
 """Clients may take a stream as dead that was silent for three times this."""
 
@@ -242,6 +243,7 @@ class CanalService:
         check.now = term.instance.check_output
         with delivery.lock.call(lease.token):
             await outlet.send(pb.StreamReply(opened=reply).SerializeToString())
+            most_bytes = _LEAN_BATCH_BYTES if opened.lean and opened.part_bytes > 0 else BATCH_BYTES
             stream = Stream(
                 delivery,
                 term.instance,
@@ -249,7 +251,7 @@ class CanalService:
                 outlet,
                 opened,
                 max_items=_or_default(opened.batch_size, BATCH_ITEMS),
-                max_bytes=_or_default(opened.batch_bytes, _LEAN_BATCH_BYTES if opened.lean else BATCH_BYTES),
+                max_bytes=_or_default(opened.batch_bytes, most_bytes),
             )
             closed = await term.run(stream.run(requests), lease.lost)
         if closed:

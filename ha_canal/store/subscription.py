@@ -188,7 +188,7 @@ class Subscription:
 
     @property
     def behind_items(self) -> int:
-        """Items in the ring (filtered ones too) which this subscription has not come to yet."""
+        """Items in the ring (filtered ones too) which this subscription has not come to; a stretch counts as one."""
         return self._ring.last_sequence - self._read.sequence
 
     def close(self) -> None:

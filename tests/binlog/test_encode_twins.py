@@ -149,6 +149,14 @@ def test_garbage_in_bulk_is_left_to_the_careful_path(column: Column, body: bytes
     _assert_bulk_is_careful(Rows(_TRANSACTION, 0, 4, 50, 0, kind, plan, b"\x03", b"\x03", body))
 
 
+def test_a_fraction_that_is_none_beside_a_zero_timestamp_in_bulk() -> None:
+    plan = RowPlan("s", "t", 1, (Column("c", t.TIMESTAMP2, 3, "timestamp(3)", 93),))
+    stamps = [b"\x60\0\0\0\1\2"] * 60
+    stamps[7], stamps[20] = bytes(6), b"\x60\0\0\0\xff\xff"
+    body = b"".join(b"\0" + stamp for stamp in stamps)
+    _assert_bulk_is_careful(Rows(_TRANSACTION, 0, 4, 50, 0, ChangeKind.INSERT, plan, b"", b"\1", body))
+
+
 def _has_odd_sizes(rows: Rows) -> bool:
     """Whether it has dates or times that no server writes, whose texts have other sizes than all others."""
     columns = list(map(bulk_column, rows.plan.columns, value_readers(rows.plan)))

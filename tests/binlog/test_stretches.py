@@ -104,6 +104,11 @@ def test_rows_that_follow_each_other_are_one_parcel() -> None:
     assert [plan.table for plan in stretch.packed.plans] == ["goods", "stock"]
 
 
+def test_only_tables_with_rows_here_have_a_plan() -> None:
+    [stretch] = stretches_of(["one"])  # another one is named, too
+    assert [plan.table for plan in stretch.packed.plans] == ["goods"]
+
+
 def test_a_statement_comes_between_two() -> None:
     first, second = stretches_of(["savepoint", "one"])
     assert (first.last_ordinal, second.ordinal) == (9, 10)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_canal.binlog.events import EventType
+from ha_canal.binlog.layouts import PlanNeeded
 from ha_canal.binlog.stream import BinlogStream
 from ha_canal.binlog.transactions import MOST_HELD_BYTES
 from ha_canal.binlog.xa import MOST_KEPT_BYTES, PreparedGroup, PreparedGroups, XaRows, Xid, parse_xa_prepare, parse_xid
@@ -17,7 +18,7 @@ from ha_canal.binlog.xa_transactions import PreparedNeeded
 from ha_canal.errors import ChainError, DecodeError, StreamError
 from ha_canal.model.change import Begin, Commit, Item, Rows, Transaction
 from ha_canal.model.position import Position
-from tests.binlog.streams import Writer, captured, captured_from, describe, drain, read_all
+from tests.binlog.streams import Writer, captured, captured_from, describe, drain, plan_for, read_all
 
 FILE = "mysql-bin.000001"
 A = Xid(b"a", b"", 1)
@@ -62,6 +63,21 @@ def answer(name: str, needed: PreparedNeeded, prepared: Transaction, piece: int)
     end = next(index for index, item in enumerate(items) if isinstance(item, Commit)) + 1
     assert items[0].transaction == prepared
     return [items[at : min(at + piece, end)] for at in range(0, end, piece)]
+
+
+def test_what_is_prepared_counts_as_the_items_it_is_kept_as() -> None:
+    writer, stream = started()
+    rows = prepare(writer, 1, *(row(number) for number in range(20_000)))
+    for at in range(0, len(rows), 100_000):  # in chunks, so that it is no part of a run
+        stream.feed(rows[at : at + 100_000])
+        while parcels := stream.next_parcels():
+            if isinstance(parcels, PlanNeeded):
+                stream.supply_plan(parcels, plan_for(parcels))
+    group = stream.prepared.known()[A]
+    assert group is not None
+    assert group.items is not None
+    assert len(group.items) == 1 + 20_000
+    assert group.size_bytes == sum(item.size_bytes for item in group.items)
 
 
 @pytest.mark.parametrize("name", NAMES)

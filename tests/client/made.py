@@ -89,6 +89,9 @@ def row_changes(draw: st.DrawFn) -> pb.RowChange:
         if draw(st.booleans()):
             before = []
         rows.append(pb.RowData(beforeColumns=before, afterColumns=after if draw(st.integers(0, 4)) else []))
+        for column in (*rows[-1].beforeColumns, *rows[-1].afterColumns):
+            if column.name and draw(st.integers(0, 9)) == 0:
+                column.name += draw(st.sampled_from(["", "x", "y"]))
         if draw(st.integers(0, 2)) == 0:
             make_nameless(rows[-1], lambda _: draw(st.integers(0, 4)) > 0)
     return pb.RowChange(

@@ -33,7 +33,7 @@ def silent(number: int) -> Commit:
 
 
 def encode(item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
-    """The entry of a `statement`; None of a `silent` one."""
+    """The entry of a `statement`, marked where it may be lean; None of a `silent` one."""
     if not isinstance(item, Statement):
         return None
     header = entry_pb2.Header(
@@ -46,6 +46,7 @@ def encode(item: Item, *, epoch: int, lean: bool = False) -> bytes | None:
         eventId=f"{item.transaction.event_id_prefix}#{item.ordinal}",
         executeTime=item.timestamp_s * 1000,
         epoch=epoch,
+        props=[entry_pb2.Pair(key="lean")] if lean else [],
     )
     change = entry_pb2.RowChange(isDdl=True, sql=item.sql, eventType=entry_pb2.QUERY, ddlSchemaName=item.database)
     return entry_pb2.Entry(

@@ -267,6 +267,25 @@ def test_credit_bounds_what_is_pushed_and_a_rollback_brings_it_again() -> None:
     asyncio.run(main())
 
 
+def test_entries_are_lean_for_streams_that_ask_and_whole_for_all_others() -> None:
+    def lean(messages: pb.Messages) -> list[bool]:
+        return [bool(Entry.FromString(raw).header.props) for raw in messages.messages]
+
+    async def main() -> None:
+        async with one_node(3) as node:
+            for asked in (True, False):
+                stream = Conversation(node, batch_size=3)
+                stream._open.lean = asked
+                await stream.open()
+                assert lean((await stream.reply("batch")).batch) == [asked] * 3
+                await stream.send(close=pb.StreamRequest.Close())
+                await stream.end()
+            lease = (await node.subscribe()).lease
+            assert lean(await node.get(lease, batch_size=3)) == [False] * 3
+
+    asyncio.run(main())
+
+
 def test_the_end_of_a_term_ends_streams_at_once() -> None:
     async def main() -> None:
         async with one_node() as node:

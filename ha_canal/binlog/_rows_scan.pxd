@@ -17,6 +17,13 @@ cdef struct Event:
     int64_t offset
 
 
+cdef struct Place:  # between two events
+    Py_ssize_t at, events
+    int64_t offset
+    int sequence
+    uint32_t timestamp_s, used
+
+
 cdef enum:
     UNWANTED = -1  # instead of a plan's index
     NOT_KEPT = -2  # so far there are no rows of it
@@ -72,7 +79,9 @@ cdef class RowsScan:
     cdef int look_up(self, const uint8_t* key, Py_ssize_t key_bytes) except -2
     cdef int keep_plan(self, int index) except -1
     cdef int known_table(self, uint64_t table_id) except -2
-    cdef int is_of_stretch(self, Event* event) except -1
+    cdef Place place(self) noexcept
+    cdef void go_back(self, const Place* place) noexcept
+    cdef int inside(self, Event* event) except -1
     cdef int rows(self, Event* event) except -1
     cdef tuple kept_plans(self)
 

@@ -63,22 +63,17 @@ cdef class RowsScan:
         They are of ``transaction``, which is open: ``ordinal`` is the next one in it, ``named`` has the plans of its
         tables by their ids, to which those named here are added. Otherwise see `Scan.run`.
         """
-        cdef Py_ssize_t was_at, was_events
-        cdef int was_sequence
-        cdef int64_t was_offset
-        cdef uint32_t was_timestamp_s, was_used
+        cdef Place before
         cdef PackedRows kept = PackedRows()
         cdef Event event
         self.start(buffer, at, end, sequence, offset, mariadb, checksums, kept)
         self.used, self.named = ordinal, named
         while kept.data.size < MOST_STRETCH_BYTES:
-            was_at, was_sequence, was_offset = self.at, self.sequence, self.offset
-            was_events, was_timestamp_s, was_used = self.events, self.timestamp_s, self.used
+            before = self.place()
             if not self.event(&event):
                 break
-            if not self.checksums_hold(was_at) or not self.is_of_stretch(&event):
-                self.at, self.sequence, self.offset = was_at, was_sequence, was_offset
-                self.events, self.timestamp_s, self.used = was_events, was_timestamp_s, was_used
+            if not self.checksums_hold(before.at) or not self.inside(&event):
+                self.go_back(&before)
                 break
         self.kept = self.named = None
         if not kept.rows_count:
@@ -87,7 +82,15 @@ cdef class RowsScan:
         kept.finish_rows(self.kept_plans())
         return kept
 
-    cdef int is_of_stretch(self, Event* event) except -1:
+    cdef Place place(self) noexcept:
+        return Place(self.at, self.events, self.offset, self.sequence, self.timestamp_s, self.used)
+
+    cdef void go_back(self, const Place* place) noexcept:
+        self.at, self.events, self.offset = place.at, place.events, place.offset
+        self.sequence, self.timestamp_s, self.used = place.sequence, place.timestamp_s, place.used
+
+    cdef int inside(self, Event* event) except -1:
+        """Take an event that stands inside a transaction; 0: it is not known here."""
         if event.code == TABLE_MAP:
             return self.table(event)
         if event.code == ROWS_QUERY or event.code == ANNOTATE_ROWS:

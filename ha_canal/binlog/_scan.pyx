@@ -6,21 +6,18 @@ have the plain shape (GTID, BEGIN, tables and rows, XID or COMMIT) and every che
 stops. Inside a transaction that is not taken whole, `RowsScan.stretch` takes its rows.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
 
 from ha_canal.binlog._crc cimport u32, u64
 from ha_canal.binlog._packed cimport NO_GTID, OF_MARIADB, Packed, Tx
-from ha_canal.binlog._rows_scan cimport Event, RowsScan, is_rows
+from ha_canal.binlog._rows_scan cimport Event, Place, RowsScan
 
 cdef enum:
     QUERY = 2
     XID = 16
-    TABLE_MAP = 19
-    ROWS_QUERY = 29
     GTID = 33
     ANONYMOUS_GTID = 34
-    ANNOTATE_ROWS = 160
     MARIADB_GTID = 162
 
 
@@ -46,10 +43,7 @@ cdef class Scan(RowsScan):
 
         ``sequence`` is the next packet's number, ``offset`` the place of the next event in ``file``.
         """
-        cdef Py_ssize_t was_at, was_events
-        cdef int was_sequence
-        cdef int64_t was_offset
-        cdef uint32_t was_timestamp_s
+        cdef Place before
         cdef size_t was_bytes
         cdef Py_ssize_t was_rows
         cdef Packed packed = Packed()
@@ -58,12 +52,10 @@ cdef class Scan(RowsScan):
         self.packed = packed
         while True:
             self.is_cut = False
-            was_at, was_sequence, was_offset = self.at, self.sequence, self.offset
-            was_events, was_timestamp_s = self.events, self.timestamp_s
+            before = self.place()
             was_bytes, was_rows = packed.data.size, packed.rows_count
             if not self.transaction():
-                self.at, self.sequence, self.offset = was_at, was_sequence, was_offset
-                self.events, self.timestamp_s = was_events, was_timestamp_s
+                self.go_back(&before)
                 packed.data.size, packed.rows_count = was_bytes, was_rows
                 break
         self.packed = self.kept = None
@@ -94,15 +86,10 @@ cdef class Scan(RowsScan):
         else:
             return 0
         while self.event(&event):
-            if event.code == TABLE_MAP:
-                if not self.table(&event):
-                    return 0
-            elif event.code == XID or event.code == QUERY:
+            if event.code == XID or event.code == QUERY:
                 # Only now, since most of a large transaction is not here.
                 return self.checksums_hold(began_at) and self.ended(&event, tx)
-            elif event.code == ROWS_QUERY or event.code == ANNOTATE_ROWS:
-                continue
-            elif not is_rows(&event) or not self.rows(&event):
+            if not self.inside(&event):
                 return 0
         return 0
 

@@ -176,8 +176,8 @@ def _timestamp2(column: Column, read: ValueReader) -> BulkColumn:
 
     def texts(values: list[bytes]) -> list[str]:
         stamps = _big_endian(values, size)
-        _check_fractions(stamps, digits)
         if 0 in stamps:
+            _check_fractions(stamps, digits)
             return [read(value, 0)[0] for value in values]
         seconds = [stamp >> bits for stamp in stamps] if bits else stamps
         whole = [f"{_DAYS[s // 86400]}{_MINUTES[s // 60 % 1440]}{_SECONDS[s % 60]}" for s in seconds]

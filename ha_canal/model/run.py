@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ha_canal.model.change import Commit, Item, Rows
 from ha_canal.model.gtid import GtidSet
-from ha_canal.model.stretch import Stretch, StretchPart
+from ha_canal.model.stretch import Stretch, StretchPart, ranges
 from ha_canal.model.table import RowPlan
 
 
@@ -108,9 +108,8 @@ class RunPart:
 
     def pieces(self, about_bytes: int) -> Iterator[RunPart]:
         """Yield the part in parts of about so many bytes, a transaction at least; their ``entries`` are not counted."""
-        step = max(1, (self.end - self.first) * about_bytes // max(1, self.size_bytes))
-        for first in range(self.first, self.end, step):
-            yield replace(self, first=first, end=min(first + step, self.end), entries=0, size_bytes=0)
+        for first, end in ranges(self.first, self.end, self.size_bytes, about_bytes):
+            yield replace(self, first=first, end=end, entries=0, size_bytes=0)
 
     def encoded(self, epoch: int, *, lean: bool = False) -> bytes:
         """Return the entries as serialized ``messages`` fields of a ``Messages``. See `Packed.encode`."""

@@ -75,12 +75,16 @@ class Stretch:
         return self.packed.ordinal(self.packed.rows_events - 1)
 
     def items(self) -> Iterator[Rows]:
-        return self.rest(0)
-
-    def rest(self, first: int) -> Iterator[Rows]:
-        """Yield its events from ``first`` on."""
-        for index in range(first, self.packed.rows_events):
+        """Yield its events as items."""
+        for index in range(self.packed.rows_events):
             yield self.packed.item(index)
+
+
+def ranges(first: int, end: int, size_bytes: int, about_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield ``first`` to ``end``, which have ``size_bytes``, in ranges of about so many bytes, of one at least."""
+    step = max(1, (end - first) * about_bytes // max(1, size_bytes))
+    for start in range(first, end, step):
+        yield start, min(start + step, end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,9 +103,8 @@ class StretchPart:
 
     def pieces(self, about_bytes: int) -> Iterator[StretchPart]:
         """Yield the part in parts of about so many bytes, an event at least; their ``size_bytes`` is 0."""
-        step = max(1, (self.end - self.first) * about_bytes // max(1, self.size_bytes))
-        for first in range(self.first, self.end, step):
-            yield replace(self, first=first, end=min(first + step, self.end), size_bytes=0)
+        for first, end in ranges(self.first, self.end, self.size_bytes, about_bytes):
+            yield replace(self, first=first, end=end, size_bytes=0)
 
     def encoded(self, epoch: int, *, lean: bool = False) -> bytes:
         """Return the entries as serialized ``messages`` fields of a ``Messages``. See `PackedRows.encode_rows`."""

@@ -249,7 +249,7 @@ class Walk:
             return False
         if all(mask) and stretch.offset >= self._done.offset and stretch.ordinal >= self._done.ordinal:
             return True
-        self._open, self._open_at = list(stretch.rest(self._stretch_at)), 0
+        self._open, self._open_at = list(stretch.items()), 0
         return False
 
     def _leave_rows(self, slot: Slot, packed: PackedRows, end: int) -> None:

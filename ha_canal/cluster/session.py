@@ -1,7 +1,7 @@
-"""The coordinator on ZooKeeper, by kazoo: the one file that imports it, and the fence around its threads.
+"""The coordinator on ZooKeeper, by kazoo, and the fence around its threads.
 
-kazoo's callbacks come on its own threads and enter the loop with ``call_soon_threadsafe``; nothing else is shared. What
-it does under faults was measured, and shapes this file:
+kazoo's callbacks come on its own threads and enter the loop with ``call_soon_threadsafe``; nothing else is shared but
+the number of seconds that was granted. What it does under faults was measured, and shapes this file:
 
 - it says LOST only when a server told it so, so that a client cut off stays SUSPENDED: deadlines are the caller's,
   counted from `Session.last_proof_s`;
@@ -9,8 +9,7 @@ it does under faults was measured, and shapes this file:
   once while the link does not stand;
 - a connection counts as CONNECTED here only when a ``sync`` was answered on it. A read is answered by a ZooKeeper
   follower itself; ``sync`` goes through the leader, the one that ends sessions: it (and a commit) is a proof of life;
-- one-shot watches are consumed by a cut, so that every change of the session sets off all of them;
-- its default retry waits up to an hour between attempts: given other numbers here.
+- one-shot watches are consumed by a cut, so that every change of the session sets off all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
     BadVersionError,
@@ -56,11 +54,10 @@ from ha_canal.cluster.coordinator import (
     until_connected,
 )
 from ha_canal.cluster.tree import parent_of
+from ha_canal.cluster.zookeeper_client import zookeeper_client
 from ha_canal.errors import CoordinatorLostError, RefusedError, UsageError
 
 log = logging.getLogger(__name__)
-kazoo_log = logging.getLogger(f"{__name__}.kazoo")
-kazoo_log.setLevel(logging.ERROR)  # it tells of every attempt; we say each state once
 
 KEEPALIVE_SHARE = 1 / 6
 """Of the session timeout: how often the session is proved alive (see the margin in `ha_canal.cluster.leadership`)."""
@@ -68,7 +65,6 @@ KEEPALIVE_SHARE = 1 / 6
 MAX_COMMIT_BYTES = 1_000_000
 """ZooKeeper drops the link at a request above 1 MiB (jute.maxbuffer), again at each attempt."""
 
-_RETRY = {"max_tries": -1, "delay": 0.1, "backoff": 1.5, "max_delay": 0.5}
 _LINK_ERRORS = (
     AuthFailedError,
     ConnectionClosedError,
@@ -89,8 +85,8 @@ _CONFLICTS = {
 class ZookeeperCoordinator:
     """See `ha_canal.cluster.coordinator.Coordinator`; made by `zookeeper_session`."""
 
-    def __init__(self, client: Any, hosts: str, timeout_s: float) -> None:
-        self._client = client
+    def __init__(self, hosts: str, timeout_s: float, auth: Sequence[tuple[str, str]]) -> None:
+        self._client = zookeeper_client(hosts, timeout_s=timeout_s, auth=auth, granted=self._granted_from_thread)
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
         self._session = Session("", LinkState.LOST, 0, float("-inf"), timeout_s)
@@ -100,8 +96,7 @@ class ZookeeperCoordinator:
         self._leaving = False
         self._link_up = asyncio.Event()
         self._new_link = asyncio.Event()
-        client.add_listener(self._state_from_thread)
-        self._learn_granted_timeout()
+        self._client.add_listener(self._state_from_thread)
 
     @property
     def session(self) -> Session:
@@ -144,9 +139,18 @@ class ZookeeperCoordinator:
             await self._make_parents(operations)
             await self._commit(operations)
 
-    def leave(self) -> None:
-        """Note that the session ends because we want it to: no cause for a warning."""
+    def start(self) -> None:
+        """Begin to connect, on threads of kazoo's own."""
+        self._client.start_async()
+
+    async def end(self) -> None:
+        """End the session at the server, if it can be reached, and the threads."""
         self._leaving = True
+        await asyncio.shield(asyncio.to_thread(self._stop))
+
+    def _stop(self) -> None:
+        self._client.stop()
+        self._client.close()
 
     async def keep_alive(self) -> None:
         """Prove the session alive again and again; ends with its task."""
@@ -234,21 +238,12 @@ class ZookeeperCoordinator:
         client_id = self._client.client_id
         self._to_loop(self._link_changed, state, _session_text(client_id[0]) if client_id else "")
 
+    def _granted_from_thread(self, timeout_s: float) -> None:
+        self._granted_s = timeout_s
+
     def _watch_from_thread(self, event: WatchedEvent) -> None:
         if event.path:
             self._to_loop(self._fire, event.path)
-
-    def _learn_granted_timeout(self) -> None:
-        """Note what the server grants: it may be less than asked, kazoo tells nobody, and a deadline hangs on it."""
-        connection = self._client._connection  # noqa: SLF001 (no public way to it; a test holds it in place)
-        connect = connection._connect  # noqa: SLF001 (as above)
-
-        def connect_and_note(*arguments: Any) -> Any:
-            read_timeout_ms, connect_timeout_ms = connect(*arguments)
-            self._granted_s = read_timeout_ms * 1.5 / 1000  # kazoo reads for two thirds of it
-            return read_timeout_ms, connect_timeout_ms
-
-        connection._connect = connect_and_note  # noqa: SLF001 (as above)
 
     # In the loop ------------------------------------------------------------------------------------------------------
 
@@ -334,19 +329,15 @@ async def zookeeper_session(
     While ZooKeeper cannot be reached it tries on, for ``limit_s`` seconds (None: for ever), then raises
     CoordinatorLostError.
     """
-    client = KazooClient(
-        hosts=hosts, timeout=timeout_s, auth_data=list(auth), connection_retry=dict(_RETRY), logger=kazoo_log
-    )
-    coordinator = ZookeeperCoordinator(client, hosts, timeout_s)
+    coordinator = ZookeeperCoordinator(hosts, timeout_s, auth)
     keepalive = asyncio.create_task(coordinator.keep_alive(), name="zookeeper-keepalive")
     try:
-        client.start_async()
+        coordinator.start()
         await _first_connection(coordinator, hosts, limit_s)
         yield coordinator
     finally:
-        coordinator.leave()
         keepalive.cancel()
-        await asyncio.shield(asyncio.to_thread(_close, client))
+        await coordinator.end()
         with suppress(asyncio.CancelledError):
             await keepalive
 
@@ -364,8 +355,3 @@ async def _first_connection(coordinator: ZookeeperCoordinator, hosts: str, limit
         ) from error
     finally:
         said.cancel()
-
-
-def _close(client: Any) -> None:
-    client.stop()
-    client.close()

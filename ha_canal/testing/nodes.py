@@ -204,13 +204,26 @@ def is_drained(nodes: Sequence[NodeProcess], client_id: str, instance: str = "sh
 
 
 def faults_logged(nodes: Sequence[NodeProcess]) -> list[str]:
-    """Return the lines in which nodes say that they met a fault of the program; a sound run has none."""
+    """Return the lines in which nodes say that they met a fault of the program; a sound run has none.
+
+    A traceback is told by its first line and the one that names the error.
+    """
+    return [f"{node.name}: {fault}" for node in nodes for fault in faults_in(node.process.log_text())]
+
+
+def faults_in(log_text: str) -> list[str]:
+    """Return what `faults_logged` tells of one node's log."""
+    lines = log_text.splitlines()
     return [
-        f"{node.name}: {line}"
-        for node in nodes
-        for line in node.process.log_text().splitlines()
+        f"{line} {_error_below(lines[at + 1 :])}" if "Traceback" in line else line
+        for at, line in enumerate(lines)
         if any(word in line for word in _FAULTS)
     ]
+
+
+def _error_below(lines: Sequence[str]) -> str:
+    """Return the line behind a traceback's indented ones, "" if the log ends before it."""
+    return next((line for line in lines if line and not line[0].isspace()), "")
 
 
 def resident_bytes(pid: int) -> int:

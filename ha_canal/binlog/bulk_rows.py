@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain, repeat
-from operator import ne, or_
+from itertools import chain, compress, repeat
+from operator import ne, not_, or_, sub
 from typing import Any, Final, NamedTuple
 
 from ha_canal.binlog import wire
@@ -126,7 +126,8 @@ class _Image:
 class _Values(NamedTuple):
     """One column of all rows, as read and as texts.
 
-    ``nulls`` tells which are NULL, and is empty if none is. ``text_bytes`` is what all texts have, 0 if they differ.
+    ``nulls`` has a 1 for each that is NULL and a 0 for others, and is empty if none is. ``text_bytes`` is what all
+    texts have, 0 if they differ.
     """
 
     raw: list[Any]
@@ -185,7 +186,7 @@ class _BulkEncoder:
             return repeat(self._lead(tail, tag, index, updated=updated)[values.text_bytes])
         sizes: Iterable[int] = map(len, values.texts)
         if values.nulls:
-            sizes = [_NULL if null else size for null, size in zip(values.nulls, sizes, strict=True)]
+            sizes = map(sub, sizes, values.nulls)  # 0 - 1 is _NULL
         if isinstance(updated, bool):
             return map(self._lead(tail, tag, index, updated=updated).__getitem__, sizes)
         leads = self._lead(tail, tag, index, updated=False), self._lead(tail, tag, index, updated=True)
@@ -310,15 +311,15 @@ def _columns_of(image: _Image, flat: list[Any], known: dict[int, _Values]) -> di
 
 def _nulls(bits: dict[bytes, int], patterns: list[bytes], bit: int) -> list[int]:
     is_null = {pattern: number >> bit & 1 for pattern, number in bits.items()}
-    return [is_null[pattern] for pattern in patterns]
+    return list(map(is_null.__getitem__, patterns))
 
 
 def _texts(column: BulkColumn, raw: list[Any], nulls: list[int]) -> list[str]:
     if not nulls:
         return column.texts(raw)
-    present = [value for value, null in zip(raw, nulls, strict=True) if not null]
-    texts = iter(column.texts(present) if present else ())
-    return ["" if null else next(texts) for null in nulls]
+    present = list(compress(raw, map(not_, nulls)))
+    sources: tuple[Iterator[str], Iterator[str]] = iter(column.texts(present) if present else ()), repeat("")
+    return list(map(next, map(sources.__getitem__, nulls)))
 
 
 def encode_rows(rows: Rows, frames: Frames, *, least_bytes: int = _LEAST_BYTES) -> tuple[bytes, int] | None:

@@ -13,6 +13,7 @@ Most rows are encoded by `bulk_rows`, a column at a time; `careful_pieces` does 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, assert_never
 
 from ha_canal.binlog import wire
@@ -31,6 +32,9 @@ _BEFORE, _AFTER = b"\x0a", b"\x12"
 _VALUE: Final = b"\x42"
 _ROW_DATAS: Final = b"\x62"
 _STORE_VALUE: Final = b"\x1a"
+_ROWS_COUNT: Final = wire.text_field(1, "rowsCount")
+_TRANSACTIONS_KEPT: Final = 16
+_TABLES_KEPT: Final = 256
 _LARGE_BYTES: Final = 1 << 20
 """Values and rows of more bytes are copied once only, into the entry; joining small ones early is faster."""
 
@@ -74,13 +78,13 @@ def _entry(header: bytes, entry_type: int, *store_value: bytes) -> bytes:
 
 def _rows_entry(rows: Rows, epoch: int) -> bytes:
     pieces, count = row_change_pieces(rows)
-    row_count = wire.text_field(1, "rowsCount") + wire.text_field(2, str(count))
+    row_count = _ROWS_COUNT + wire.text_field(2, str(count))
     header = _header(
         rows,
         epoch,
         str(rows.ordinal),
         timestamp_s=rows.timestamp_s,
-        names=wire.text_field(8, rows.plan.schema) + wire.text_field(9, rows.plan.table),
+        names=_names(rows.plan.schema, rows.plan.table),
         kind=rows.kind,
         props=wire.message_field(12, row_count),
     )
@@ -93,7 +97,7 @@ def _statement_entry(statement: Statement, epoch: int) -> bytes:
         epoch,
         str(statement.ordinal),
         timestamp_s=statement.timestamp_s,
-        names=wire.text_field(8, statement.schema) + wire.text_field(9, statement.table),
+        names=_names(statement.schema, statement.table),
         kind=statement.kind,
     )
     change = (
@@ -108,26 +112,40 @@ def _statement_entry(statement: Statement, epoch: int) -> bytes:
 def _header(
     item: Item, epoch: int, place: str, *, timestamp_s: int, names: bytes = b"", kind: int = 0, props: bytes = b""
 ) -> bytes:
-    transaction: Transaction = item.transaction
+    head, source, gtid, id_prefix, end = _of_transaction(item.transaction, epoch)
     return b"".join(
         (
-            _HEADER_VERSION,
-            wire.text_field(2, transaction.file),
+            head,
             wire.integer_field(3, item.offset),
-            wire.integer_field(4, transaction.server_id),
-            _HEADER_ENCODING,
+            source,
             wire.integer_field(6, timestamp_s * 1000),
             _HEADER_SOURCE,
             names,
             wire.integer_field(10, item.event_length),
             wire.integer_field(11, kind),
             props,
-            wire.text_field(13, transaction.gtid),
-            wire.text_field(50, f"{transaction.event_id_prefix}#{place}"),
-            wire.integer_field(51, epoch),
-            wire.integer_field(52, transaction.commit_timestamp_us),
+            gtid,
+            wire.text_field(50, f"{id_prefix}#{place}"),
+            end,
         )
     )
+
+
+@lru_cache(_TRANSACTIONS_KEPT)
+def _of_transaction(transaction: Transaction, epoch: int) -> tuple[bytes, bytes, bytes, str, bytes]:
+    """Return the parts of a header that all entries of the transaction share, in their order."""
+    return (
+        _HEADER_VERSION + wire.text_field(2, transaction.file),
+        wire.integer_field(4, transaction.server_id) + _HEADER_ENCODING,
+        wire.text_field(13, transaction.gtid),
+        transaction.event_id_prefix,
+        wire.integer_field(51, epoch) + wire.integer_field(52, transaction.commit_timestamp_us),
+    )
+
+
+@lru_cache(_TABLES_KEPT)
+def _names(schema: str, table: str) -> bytes:
+    return wire.text_field(8, schema) + wire.text_field(9, table)
 
 
 def row_change_pieces(rows: Rows) -> tuple[list[bytes], int]:

@@ -10,12 +10,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memmove
 
 from ha_canal.binlog._buffer cimport Buffer, put_bytes, put_integer, put_varint, reserve, set_length, varint_bytes, written
 from ha_canal.binlog._digits cimport put_unsigned
 from ha_canal.binlog._header cimport Header, Text, most_bytes, put_decimal_field, put_header
+from ha_canal.binlog._packed_rows cimport Scratch, borrow, give_back
 from ha_canal.binlog._plans cimport CompiledPlan, compiled_plan
 from ha_canal.binlog._rows cimport DECLINED, encode_rows_into
 
@@ -39,7 +39,6 @@ cdef extern from "structmember.h":
         PyMemberDef* d_member
 
 cdef enum:
-    KEPT_BYTES = 1 << 22  # of the scratch buffer, between calls
     BEGIN = 1, ROWS, END  # EntryType
 
 
@@ -142,10 +141,6 @@ cdef bint get_header(PyObject* item, const Py_ssize_t* at, Header* header) noexc
 
 # --- entries ----------------------------------------------------------------------------------------------------------
 
-cdef Buffer SCRATCH
-cdef bint SCRATCH_IN_USE = False
-
-
 def encode_entry(item, *, epoch, bint lean=False):
     """As `ha_canal.binlog.encode_twin.encode_entry`, byte for byte; ``lean`` where it can be."""
     entry = compiled_entry(item, epoch, lean)
@@ -169,21 +164,10 @@ def compiled_row_change(rows):
 
 
 cdef object with_scratch(object item, object epoch, bint change_only, bint lean):
-    """Work in the one scratch buffer, or in a new one while that is in use (by another thread, with a large body)."""
-    global SCRATCH_IN_USE
-    cdef Buffer own = Buffer(NULL, 0, 0)
-    cdef bint owned = SCRATCH_IN_USE
-    cdef Buffer* out = &own if owned else &SCRATCH
-    SCRATCH_IN_USE = True
-    try:
-        out.size = 0
-        return row_change(out, item) if change_only else entry_of(out, item, epoch, lean)
-    finally:
-        if owned or out.room > KEPT_BYTES:
-            free(out.data)
-            out[0] = own
-        if not owned:
-            SCRATCH_IN_USE = False
+    cdef Scratch scratch = borrow()  # threads encode large bodies beside this one
+    cdef object made = row_change(&scratch.out, item) if change_only else entry_of(&scratch.out, item, epoch, lean)
+    give_back(scratch)
+    return made
 
 
 cdef object entry_of(Buffer* out, object item, object epoch, bint lean):

@@ -40,6 +40,7 @@ cdef class Scratch:
 
 cdef Scratch borrow()
 cdef bytes given_back(Scratch scratch)
+cdef int give_back(Scratch scratch) except -1
 cdef Text text_of(bytes source) noexcept
 cdef int empty(Buffer* out, size_t room) except -1
 cdef int put_entry(Buffer* out, const Header* header, int kind, const Buffer* store_value) except -1

@@ -179,11 +179,17 @@ cdef Scratch borrow():
 
 
 cdef bytes given_back(Scratch scratch):
-    """Return what was made. After an error a scratch is not given back, and that is all."""
+    """Return what was made."""
     cdef bytes made = PyBytes_FromStringAndSize(<char*>scratch.out.data, scratch.out.size)
+    give_back(scratch)
+    return made
+
+
+cdef int give_back(Scratch scratch) except -1:
+    """Keep it for the next who borrows. After an error nobody gives it back, and that is all."""
     if len(spare) < 2 and scratch.out.room + scratch.change.room <= KEPT_BYTES:
         spare.append(scratch)
-    return made
+    return 0
 
 
 cdef Text text_of(bytes source) noexcept:

@@ -247,6 +247,8 @@ class Client:
         if self._lock_until is None and self._wait_s is not None:
             self._lock_until = time.monotonic() + self._wait_s
         self._link = link = Link(self._route.server, self._instance, self._client_id)
+        if self._closing.is_set():  # `close` may have looked for a link before this one
+            link.cancel()
         if self._held.unanswered:
             self._settle_unanswered(link)
         opened = open_with(link)

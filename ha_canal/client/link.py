@@ -64,6 +64,7 @@ class Link:
             _SERVICE + "Get", request_serializer=pb.GetRequest.SerializeToString, response_deserializer=bytes
         )
         self._cancel: Callable[[], object] | None = None
+        self._cancelled = False
 
     def subscribe(self, request: pb.SubscribeRequest) -> None:
         """Take the lock, waiting up to ``request.wait_s``."""
@@ -110,7 +111,8 @@ class Link:
         self.lease = ""
 
     def goodbye(self) -> None:
-        """Release the lock, if the node still answers."""
+        """Release the lock, if the node still answers; after `cancel` it is the one call that is still made."""
+        self._cancelled = False
         request = pb.UnsubscribeRequest(instance=self.instance, client_id=self.client_id, lease=self.lease)
         self._ask(self._stub.Unsubscribe, request, _CLOSE_S - _ANSWER_S)
 
@@ -127,7 +129,8 @@ class Link:
         return StreamLink(self, self._channel, opening)
 
     def cancel(self) -> None:
-        """End the plain call in progress; from any thread."""
+        """End the plain call in progress, and each that begins later, at once; from any thread."""
+        self._cancelled = True
         if cancel := self._cancel:
             cancel()
 
@@ -139,6 +142,8 @@ class Link:
     ) -> Reply:
         call = method.future(request, timeout=wait_s + _ANSWER_S)
         self._cancel = cancel = cast("Callable[[], object]", call.cancel)
+        if self._cancelled:  # looked at behind the line above, as `cancel` looks for a call behind its first line
+            cancel()
         try:
             return call.result()
         except grpc.RpcError as raised:

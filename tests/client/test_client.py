@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ha_canal.errors import (
     LockedError,
     NotLeaderError,
     NotOldestError,
+    NotSubscribedError,
     SchemaMismatchError,
     StaleEpochError,
     UnknownBatchError,
@@ -337,6 +339,31 @@ def test_batches_without_entries_are_not_given() -> None:
     with Nodes() as nodes, client_of(nodes) as client:
         nodes.commit(silent(1), statement(2))
         assert texts(next(client)) == ["do 2"]
+
+
+@pytest.mark.parametrize("moment", ["it begins", "it has a link", "it has the lock"])
+def test_close_finds_a_plain_call_at_any_moment(moment: str) -> None:
+    """A call that is about to be made when `close` looks for one ends as well, not after its 60 seconds."""
+    reached: dict[str, Callable[[Client], object]] = {
+        "it begins": lambda _: True,
+        "it has a link": lambda client: client._link,
+        "it has the lock": lambda client: client._link and client._link.lease,
+    }
+    with Nodes() as nodes:
+        for _ in range(20):
+            client = client_of(nodes)
+
+            def read(client: Client = client) -> None:
+                with contextlib.suppress(NotSubscribedError):
+                    client.get(1, 60.0)
+
+            thread = threading.Thread(target=read)
+            thread.start()
+            while not reached[moment](client):
+                pass  # no pause: what is looked for lasts for microseconds
+            client.close()
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("case", ["waits for a batch", "waits for the lock", "plain", "no node"])

@@ -75,7 +75,8 @@ cdef inline uint8_t* put_integer(uint8_t* at, uint64_t tag, uint64_t value) noex
 
 
 cdef inline uint8_t* put_bytes(uint8_t* at, const void* source, size_t size) noexcept nogil:
-    memcpy(at, source, size)
+    if size:  # of nothing ``source`` may be NULL, which C forbids memcpy
+        memcpy(at, source, size)
     return at + size
 
 

@@ -1,10 +1,10 @@
 """The coordinator on ZooKeeper, by kazoo, and the fence around its threads.
 
-kazoo's callbacks come on its own threads and enter the loop with ``call_soon_threadsafe``; nothing else is shared but
-the number of seconds that was granted. What it does under faults was measured, and shapes this file:
+kazoo's callbacks come on its own threads and enter the loop with ``call_soon_threadsafe``. What it does under faults
+was measured, and shapes this file:
 
-- it says LOST only when a server told it so, so that a client cut off stays SUSPENDED: deadlines are the caller's,
-  counted from `Session.last_proof_s`;
+- it says LOST only when a server told it so, or at the end, so that a client cut off stays SUSPENDED: deadlines are
+  the caller's, counted from `Session.last_proof_s`;
 - a request made into a dead link is queued and sent after the reconnect: each has a time limit here, and is refused at
   once while the link does not stand;
 - a connection counts as CONNECTED here only when a ``sync`` was answered on it. A read is answered by a ZooKeeper
@@ -27,7 +27,6 @@ from kazoo.exceptions import (
     BadVersionError,
     ConnectionClosedError,
     ConnectionLoss,
-    KazooException,
     NoChildrenForEphemeralsError,
     NodeExistsError,
     NoNodeError,
@@ -55,7 +54,7 @@ from ha_canal.cluster.coordinator import (
 )
 from ha_canal.cluster.tree import parent_of
 from ha_canal.cluster.zookeeper_client import zookeeper_client
-from ha_canal.errors import CoordinatorLostError, RefusedError, UsageError
+from ha_canal.errors import CanalError, CoordinatorLostError, RefusedError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +84,8 @@ _CONFLICTS = {
 class ZookeeperCoordinator:
     """See `ha_canal.cluster.coordinator.Coordinator`; made by `zookeeper_session`."""
 
-    def __init__(self, hosts: str, timeout_s: float, auth: Sequence[tuple[str, str]]) -> None:
-        self._client = zookeeper_client(hosts, timeout_s=timeout_s, auth=auth, granted=self._granted_from_thread)
+    def __init__(self, hosts: str, timeout_s: float) -> None:
+        self._client = zookeeper_client(hosts, timeout_s=timeout_s, granted=self._granted_from_thread)
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
         self._session = Session("", LinkState.LOST, 0, float("-inf"), timeout_s)
@@ -157,8 +156,11 @@ class ZookeeperCoordinator:
         while True:
             await self._link_up.wait()
             self._new_link.clear()
-            if await self._prove() and self._session.state is not LinkState.CONNECTED and self._link_up.is_set():
-                self._become(replace(self._session, state=LinkState.CONNECTED))
+            proved = await self._prove()
+            was_connected = self._session.state is LinkState.CONNECTED
+            if self._link_up.is_set() and proved is not None and proved != was_connected:
+                state = LinkState.SUSPENDED if was_connected else LinkState.CONNECTED
+                self._become(replace(self._session, state=state))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._granted_s * KEEPALIVE_SHARE):
                     await self._new_link.wait()
@@ -182,14 +184,17 @@ class ZookeeperCoordinator:
         for parent in sorted(parents):
             await self._ask(partial(self._client.ensure_path_async, parent), f"making {parent}")
 
-    async def _prove(self) -> bool:
-        sent_s, session_id = self._loop.time(), self._session.id
+    async def _prove(self) -> bool | None:
+        """Return whether a sync was answered, or None where that says nothing of the link that stands now."""
+        sent_s, seen = self._loop.time(), self._session
         try:
             await self._answer(self._client.sync_async("/"), "proving the session alive")
-        except CoordinatorLostError:
-            return False
-        self._proved(sent_s, session_id)
-        return True
+        except CanalError as error:
+            if not isinstance(error, CoordinatorLostError):
+                log.warning("%s", error)
+            return None if self._session.link != seen.link else False
+        self._proved(sent_s, seen.id)
+        return None if self._session.link != seen.link else True
 
     def _proved(self, sent_s: float, session_id: str) -> None:
         if session_id == self._session.id and sent_s > self._session.last_proof_s:
@@ -225,7 +230,7 @@ class ZookeeperCoordinator:
             ) from error
         except NoNodeError:
             raise
-        except KazooException as error:
+        except Exception as error:  # kazoo hands on whatever it made of an answer
             raise RefusedError(f"{what}: ZooKeeper at {self._hosts} refused: {error!r}") from error
 
     # From kazoo's threads ---------------------------------------------------------------------------------------------
@@ -239,7 +244,7 @@ class ZookeeperCoordinator:
         self._to_loop(self._link_changed, state, _session_text(client_id[0]) if client_id else "")
 
     def _granted_from_thread(self, timeout_s: float) -> None:
-        self._granted_s = timeout_s
+        self._to_loop(self._granted, timeout_s)
 
     def _watch_from_thread(self, event: WatchedEvent) -> None:
         if event.path:
@@ -255,6 +260,11 @@ class ZookeeperCoordinator:
             lost = state == KazooState.LOST or not self._session.id
             cut = replace(self._session, state=LinkState.LOST if lost else LinkState.SUSPENDED)
             self._become(replace(cut, id="", last_proof_s=float("-inf")) if lost else cut)
+
+    def _granted(self, timeout_s: float) -> None:
+        """Less holds at once; more from the next proof on."""
+        self._granted_s = timeout_s
+        self._session = replace(self._session, timeout_s=min(timeout_s, self._session.timeout_s))
 
     def _connecting(self, session_id: str) -> None:
         """A connection stands; it counts once the keepalive has been answered on it."""
@@ -320,16 +330,16 @@ def _refuse_oversize(operations: Sequence[Operation]) -> None:
 
 @asynccontextmanager
 async def zookeeper_session(
-    hosts: str, *, timeout_s: float, auth: Sequence[tuple[str, str]] = (), limit_s: float | None = None
+    hosts: str, *, timeout_s: float, limit_s: float | None = None
 ) -> AsyncIterator[ZookeeperCoordinator]:
     """Hold a session at ZooKeeper: entered once it is connected, ended at the server (at once) when left.
 
     ``hosts`` is ``host:port,host:port``, with a path behind it to live below that path. ``timeout_s`` is asked for;
-    what was granted is in `Session.timeout_s`. ``auth`` holds (scheme, credential) pairs: ("digest", "user:password").
+    what was granted is in `Session.timeout_s`.
     While ZooKeeper cannot be reached it tries on, for ``limit_s`` seconds (None: for ever), then raises
     CoordinatorLostError.
     """
-    coordinator = ZookeeperCoordinator(hosts, timeout_s, auth)
+    coordinator = ZookeeperCoordinator(hosts, timeout_s)
     keepalive = asyncio.create_task(coordinator.keep_alive(), name="zookeeper-keepalive")
     try:
         coordinator.start()

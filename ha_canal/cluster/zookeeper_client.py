@@ -1,6 +1,6 @@
 """kazoo's client, with its connection mended: all that reaches into kazoo's private parts is in this file.
 
-Each of these was seen on kazoo 2.11, and a test holds each mend in place:
+Each of these was seen on kazoo 2.11:
 
 - **Requests are numbered on from one connection to the next.** kazoo begins at 1 again, within the same session. But
   a ZooKeeper server knows whose commit it sees by (session, number) alone (`CommitProcessor`), so that, when a session
@@ -9,68 +9,89 @@ Each of these was seen on kazoo 2.11, and a test holds each mend in place:
 - **An answer out of turn breaks the connection.** When a session moved to another server meanwhile (a connection
   attempt that was given up can arrive late), the old server drops its refusals of writes, but may still send the
   answers to reads behind them. kazoo ends its thread at that, for ever, with the session.
-- **Nothing else ends the thread either**: what kazoo does not expect becomes an attempt that failed, and is logged.
+- **Nothing else that fails ends the thread either**: not garbage, not a resolver without file descriptors.
+- **A link that has gone silent is noticed while requests are made.** kazoo pings only where nothing was asked for a
+  third of the session timeout, and takes what it sends for a sign of life. ZooKeeper's own client looks at what came.
 - **The timeout that the server grants is told**: it may be less than asked, and a deadline hangs on it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionDropped
 from kazoo.protocol.states import KeeperState
+from kazoo.retry import ForceRetryError
 
 log = logging.getLogger(__name__)
-log.setLevel(
-    logging.ERROR
-)  # kazoo logs here and tells of every attempt; `ha_canal.cluster.session` says each state once
+kazoo_log = logging.getLogger(f"{__name__}.kazoo")
+kazoo_log.setLevel(logging.ERROR)  # it tells of every attempt; `ha_canal.cluster.session` says each state once
 
 _RETRY = {"max_tries": -1, "delay": 0.1, "backoff": 1.5, "max_delay": 0.5}  # kazoo's own waits up to an hour
 
 
-def zookeeper_client(
-    hosts: str, *, timeout_s: float, auth: Sequence[tuple[str, str]] = (), granted: Callable[[float], None]
-) -> KazooClient:
+def zookeeper_client(hosts: str, *, timeout_s: float, granted: Callable[[float], None]) -> KazooClient:
     """Return a client, not started yet. ``granted`` is told each granted session timeout (s), on kazoo's thread."""
-    client = KazooClient(
-        hosts=hosts, timeout=timeout_s, auth_data=list(auth), connection_retry=dict(_RETRY), logger=log
-    )
-    _mend(client, granted)
+    client = KazooClient(hosts=hosts, timeout=timeout_s, connection_retry=dict(_RETRY), logger=kazoo_log)
+    _mend(client, hosts, granted)
     return client
 
 
-def _mend(client: Any, granted: Callable[[float], None]) -> None:
-    """Wrap three methods of the client's connection; all of them run on its thread."""
+def _mend(client: Any, hosts: str, granted: Callable[[float], None]) -> None:
+    """Wrap methods of the client's connection; all of them run on its thread."""
     connection = client._connection  # noqa: SLF001 (there is no public way to it, nor to the names below)
-    attempt, connect, read = connection._connect_attempt, connection._connect, connection._read_response  # noqa: SLF001
+    connect_loop, connect = connection._connect_loop, connection._connect  # noqa: SLF001
+    send, read, read_response = connection._send_request, connection._read_socket, connection._read_response  # noqa: SLF001
     last_number = 0
+    heard_s = 0.0
 
-    def attempt_and_go_on(*place: Any) -> Any:
-        nonlocal last_number
-        last_number = connection._xid or last_number  # noqa: SLF001 (None at first; 0 when no connection came about)
+    def connect_whatever_fails(retry: Any) -> Any:
         try:
-            status = attempt(*place)
-        except Exception:  # noqa: BLE001 (whatever it is: kazoo has logged it, and its thread must go on)
+            return connect_loop(retry)
+        except ForceRetryError:
+            raise  # no server took us: the usual end
+        except Exception as error:
             client._session_callback(KeeperState.CONNECTING)  # noqa: SLF001
-            return None
-        return status if client._stopped.is_set() else None  # noqa: SLF001 (else "stop" means that it was refused)
+            log.warning("the connection to ZooKeeper at %s failed (%r); trying again", hosts, error)
+            raise ForceRetryError from error
 
     def connect_and_number_on(*place: Any) -> Any:
+        nonlocal heard_s
         read_timeout_ms, connect_timeout_ms = connect(*place)
         connection._xid = last_number  # noqa: SLF001
+        heard_s = time.monotonic()
         granted(read_timeout_ms * 1.5 / 1000)  # kazoo reads for two thirds of it
         return read_timeout_ms, connect_timeout_ms
+
+    def send_unless_silent(read_timeout_s: float, connect_timeout_s: float) -> None:
+        nonlocal last_number
+        silent_s = time.monotonic() - heard_s
+        if client._pending and silent_s > read_timeout_s:  # noqa: SLF001 (what came is read before anything is sent)
+            raise _dropped(f"nothing came from it for {silent_s:.1f} s")
+        send(read_timeout_s, connect_timeout_s)
+        last_number = connection._xid  # noqa: SLF001
+
+    def read_and_note(read_timeout_s: float) -> Any:
+        nonlocal heard_s
+        response = read(read_timeout_s)
+        heard_s = time.monotonic()
+        return response
 
     def read_in_turn(header: Any, buffer: Any, offset: int) -> Any:
         waiting = client._pending  # noqa: SLF001
         if not waiting or waiting[0][2] != header.xid:
             due = f"to request {waiting[0][2]}" if waiting else "to none"
-            raise ConnectionDropped(f"the answer to request {header.xid} came, where one {due} was due")
-        return read(header, buffer, offset)
+            raise _dropped(f"the answer to request {header.xid} came, where one {due} was due")
+        return read_response(header, buffer, offset)
 
-    connection._connect_attempt = attempt_and_go_on  # noqa: SLF001
-    connection._connect = connect_and_number_on  # noqa: SLF001
+    def _dropped(what: str) -> ConnectionDropped:
+        log.warning("the link to ZooKeeper at %s is made anew: %s", hosts, what)
+        return ConnectionDropped(what)
+
+    connection._connect_loop, connection._connect = connect_whatever_fails, connect_and_number_on  # noqa: SLF001
+    connection._send_request, connection._read_socket = send_unless_silent, read_and_note  # noqa: SLF001
     connection._read_response = read_in_turn  # noqa: SLF001

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ha_canal.testing.eventually import eventually
 from ha_canal.testing.process import ServerProcess, free_port
 
 _TAIL = 3_000
+_ERROR = re.compile(r"(?: *\| )?([A-Za-z_][\w.]*(?::.*)?)")
+"""The line of an error; those of groups stand behind a bar."""
 _FAULTS = ("Traceback", "fault of this program", "was never retrieved", "stopped: ", "is stuck for")
 _TEMPLATE = """\
 [node]
@@ -222,8 +225,13 @@ def faults_in(log_text: str) -> list[str]:
 
 
 def _error_below(lines: Sequence[str]) -> str:
-    """Return the line behind a traceback's indented ones, "" if the log ends before it."""
-    return next((line for line in lines if line and not line[0].isspace()), "")
+    """Return the line of a traceback that names the error, "" if the log goes on, or ends, before it."""
+    for line in lines:
+        if line[:1].isdigit():  # the time of the next entry
+            break
+        if error := _ERROR.fullmatch(line):
+            return error[1]
+    return ""
 
 
 def resident_bytes(pid: int) -> int:

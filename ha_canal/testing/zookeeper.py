@@ -157,11 +157,17 @@ async def zookeeper_server(*, tick_time_ms: int = 500) -> AsyncIterator[Zookeepe
 
 @asynccontextmanager
 async def zookeeper_ensemble(
-    size: int = 3, *, tick_time_ms: int = 500, linked: bool = False, jars: Sequence[str] = JARS
+    size: int = 3,
+    *,
+    tick_time_ms: int = 500,
+    sync_limit_ms: int = _SYNC_LIMIT_MS,
+    linked: bool = False,
+    jars: Sequence[str] = JARS,
 ) -> AsyncIterator[ZookeeperEnsemble]:
     """Run an ensemble of `size` servers; each of them serves when this returns.
 
-    With `linked` each member reaches each other one through proxies of its own, on the running loop.
+    Members that are silent for `sync_limit_ms` are given up by the others. With `linked` each member reaches each
+    other one through proxies of its own, on the running loop.
     """
     ports = [(free_port(), free_port()) for _ in range(size)]
     async with AsyncExitStack() as stack:
@@ -170,7 +176,7 @@ async def zookeeper_ensemble(
         for pair in permutations(range(size), 2) if linked else ():
             proxies = [FaultProxy("127.0.0.1", port) for port in ports[pair[1]]]
             links[pair] = [await stack.enter_async_context(proxy) for proxy in proxies]
-        limits = (f"initLimit={_INIT_LIMIT_MS // tick_time_ms}", f"syncLimit={_SYNC_LIMIT_MS // tick_time_ms}")
+        limits = (f"initLimit={_INIT_LIMIT_MS // tick_time_ms}", f"syncLimit={sync_limit_ms // tick_time_ms}")
         config = (*_config(tick_time_ms), *limits)
         servers = []
         for place in range(size):

@@ -1,4 +1,4 @@
-"""What kazoo's connection does when a session moves between servers, or when somebody answers who is no ZooKeeper."""
+"""What the client does when a session moves between servers, when a link goes silent, and at answers that are none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import BadVersionError
 
-from ha_canal.cluster.coordinator import Coordinator, Create, Set, until_connected
+from ha_canal.cluster.coordinator import Coordinator, Create, LinkState, Set, until_connected
 from ha_canal.cluster.session import zookeeper_session
 from ha_canal.cluster.zookeeper_client import zookeeper_client
 from ha_canal.errors import CoordinatorLostError
 from ha_canal.testing.eventually import eventually
-from ha_canal.testing.process import free_port
 from ha_canal.testing.proxy import FaultProxy
 from ha_canal.testing.zookeeper import ZookeeperServer, zookeeper_ensemble
 
@@ -48,7 +47,7 @@ def test_the_outcome_of_an_old_request_answers_no_new_one() -> None:
     """Two of four members are silent, so that what the session asked for waits; then it moves, and they come back."""
 
     async def main() -> None:
-        async with zookeeper_ensemble(4) as ensemble:
+        async with zookeeper_ensemble(4, sync_limit_ms=30_000) as ensemble:
             leader = await ensemble.leader()
             assert leader is not None
             other, *silent = (server for server in ensemble.servers if server is not leader)
@@ -121,7 +120,32 @@ async def read(session: Coordinator) -> None:
         await session.read("/cursor")
 
 
-def test_garbage_from_the_server_ends_no_session(zookeeper: ZookeeperServer) -> None:
+def test_a_silent_link_is_given_up_while_requests_are_made(zookeeper: ZookeeperServer) -> None:
+    async def main() -> None:
+        async with (
+            FaultProxy(zookeeper.host, zookeeper.port) as proxy,
+            started(zookeeper_client(f"{proxy.host}:{proxy.port}", timeout_s=2.0, granted=lambda _: None)) as client,
+        ):
+            proxy.black_hole("down")
+            async with asyncio.timeout(20):
+                while client.connected:
+                    client.get_async("/")
+                    await asyncio.sleep(0.1)  # the pace of the requests
+            proxy.heal()
+            await eventually(lambda: client.connected, within_s=20, what="connected again")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda _: b"what", id="garbage"),
+        pytest.param(lambda number: struct.pack(">iqi", number + 1, 0, 0), id="to another request"),
+        pytest.param(lambda number: struct.pack(">iqi", number, 0, -124), id="refused"),
+    ],
+)
+def test_no_answer_ends_the_session_for_ever(zookeeper: ZookeeperServer, answer: Callable[[int], bytes]) -> None:
     async def main() -> None:
         async with (
             FaultProxy(zookeeper.host, zookeeper.port) as proxy,
@@ -129,13 +153,13 @@ def test_garbage_from_the_server_ends_no_session(zookeeper: ZookeeperServer) -> 
         ):
             before = session.session
             number, password = session._client.client_id
-            async with stranger(number, password) as (port, greeted):
+            async with stranger(number, password, answer) as (port, asked):
                 proxy.turn_to(proxy.host, port)
                 await proxy.cut()
-                await eventually(lambda: greeted() > 2, within_s=20, what="the stranger is asked again and again")
+                await eventually(lambda: asked() > 1, within_s=20, what="the stranger is asked more than once")
+                assert session.session.state is not LinkState.CONNECTED
                 proxy.turn_to(zookeeper.host, zookeeper.port)
                 await proxy.cut()
-            await eventually(lambda: session.session.link > before.link, within_s=20, what="a new link")
             assert (await until_connected(session)).id == before.id
             assert await session.read("/no such node") is None
 
@@ -143,18 +167,40 @@ def test_garbage_from_the_server_ends_no_session(zookeeper: ZookeeperServer) -> 
 
 
 @asynccontextmanager
-async def stranger(number: int, password: bytes) -> AsyncIterator[tuple[int, Callable[[], int]]]:
-    """Run a server that welcomes the session and then talks nonsense; yield its port, and how often it did."""
+async def stranger(
+    number: int, password: bytes, answer: Callable[[int], bytes]
+) -> AsyncIterator[tuple[int, Callable[[], int]]]:
+    """Run a server that takes the session; what it answers a request by its number. Yield its port, and how often."""
     welcome = struct.pack(">iiqi", 0, round(TIMEOUT_S * 1000), number, len(password)) + password + b"\0"
-    greeted = 0
+    answered = 0
 
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal greeted
-        greeted += 1
-        writer.writelines(struct.pack(">i", len(part)) + part for part in (welcome, b"what"))
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        with suppress(OSError, EOFError):  # the other side cuts the link
+            await frame(reader)
+            writer.write(struct.pack(">i", len(welcome)) + welcome)
+            while True:
+                request = await frame(reader)
+                reply = answer(int.from_bytes(request[:4], "big"))
+                writer.write(struct.pack(">i", len(reply)) + reply)
+                answered += 1
         writer.close()
-        with suppress(OSError):  # the other side may cut the link first
+        with suppress(OSError):
             await writer.wait_closed()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", port := free_port()):
-        yield port, lambda: greeted
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], lambda: answered
+
+
+async def frame(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+
+
+def test_a_name_that_no_resolver_takes_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        with pytest.raises(CoordinatorLostError, match="could not be reached"):
+            async with zookeeper_session("two..dots:2181", timeout_s=TIMEOUT_S, limit_s=1.5):
+                pytest.fail("nobody is there")
+
+    run(main())
+    assert sum("trying again" in record.message for record in caplog.records) > 1
